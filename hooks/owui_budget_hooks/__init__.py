@@ -1,1 +1,1 @@
-"""x"""
+"""What LiteLLM loads: the only code that knows LiteLLM's dictionaries."""

@@ -1,0 +1,166 @@
+"""Wiring from the environment: where things are and which secrets open them. Policy is in limits.yaml.
+
+One class per program, so that each names only what it needs. Misspelt `OWUI_BUDGET_*` names are refused: pydantic-settings
+would ignore them in silence.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from owui_budget.errors import ConfigurationError
+from owui_budget.limits_file import Limits, describe, load_limits
+
+PREFIX = "OWUI_BUDGET_"
+DEFAULT_DATABASE_URL = "sqlite:///owui-budget.db"
+
+S = TypeVar("S", bound="LedgerSettings")
+
+
+class LedgerSettings(BaseSettings):
+    """What every program needs: the ledger's database and limits.yaml."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
+
+    database_url: SecretStr = SecretStr(DEFAULT_DATABASE_URL)
+    """SQLAlchemy URL: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`."""
+    database_schema: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "owui_budget"
+    """PostgreSQL schema of our tables; SQLite has none."""
+    limits_file: Path | None = None
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: SecretStr) -> SecretStr:
+        scheme = value.get_secret_value().partition("://")[0].partition("+")[0]
+        if scheme not in {"sqlite", "postgresql", "postgres"}:
+            msg = "must start with sqlite:/// or postgresql://"
+            raise ValueError(msg)
+        return value
+
+    def limits(self) -> Limits:
+        """Read limits.yaml.
+
+        Raises:
+            ConfigurationError: the file is unusable.
+
+        """
+        return load_limits(self.limits_file)
+
+
+class ConnectionSettings(LedgerSettings):
+    """What proves that a call comes from Open WebUI, and where unwritten usage is kept."""
+
+    jwt_secret: SecretStr | None = None
+    """Open WebUI's FORWARD_USER_INFO_HEADER_JWT_SECRET. Without it plain user headers are believed on connection keys."""
+    connection_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """The LiteLLM keys that Open WebUI connections use, comma separated. Only on them are its headers believed."""
+    spool_dir: Path = Path("owui-budget-spool")
+    """Folder for usage that could not be written; must survive a restart."""
+
+    @field_validator("connection_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) < 32:  # noqa: PLR2004
+            msg = "must be at least 32 bytes long (RFC 7518, section 3.2: HS256 keys)"
+            raise ValueError(msg)
+        return value
+
+
+class HooksSettings(ConnectionSettings):
+    """What the LiteLLM process needs."""
+
+
+class SyncSettings(ConnectionSettings):
+    """What the sync job and the command line need."""
+
+    openwebui_url: str | None = None
+    openwebui_api_key: SecretStr | None = None
+    openwebui_admin_email: str | None = None
+    openwebui_admin_password: SecretStr | None = None
+    openwebui_database_url: SecretStr | None = None
+    """Read Open WebUI's database instead of its API (large installations); read-only rights suffice."""
+
+    litellm_url: str | None = None
+    litellm_master_key: SecretStr | None = None
+
+    service_host: str = "127.0.0.1"
+    service_port: Annotated[int, Field(ge=1, le=65_535)] = 8090
+    trigger_secret: SecretStr | None = None
+    """Shared with Open WebUI's event function, which signs its triggers with it."""
+    sync_interval: Annotated[float, Field(ge=1, le=3_600)] = 30.0
+    """Seconds between two looks at Open WebUI's groups."""
+    users_interval: Annotated[float, Field(ge=10, le=86_400)] = 900.0
+    """Seconds between two reads of all users."""
+    safety_threshold: Annotated[int, Field(ge=0, le=100)] = 30
+    """Percentage of groups or members that may disappear in one sync before it asks for --accept."""
+
+    @field_validator("openwebui_url", "litellm_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            msg = "must start with http:// or https://"
+            raise ValueError(msg)
+        return value.rstrip("/") if value else value
+
+
+def load_hooks_settings() -> HooksSettings:
+    """Read the environment for the LiteLLM process.
+
+    Raises:
+        ConfigurationError: a value is unusable, or an `OWUI_BUDGET_*` name is unknown.
+
+    """
+    return _load(HooksSettings)
+
+
+def load_sync_settings() -> SyncSettings:
+    """Read the environment for the sync job and the command line.
+
+    Raises:
+        ConfigurationError: a value is unusable, or an `OWUI_BUDGET_*` name is unknown.
+
+    """
+    return _load(SyncSettings)
+
+
+def known_names() -> frozenset[str]:
+    """All `OWUI_BUDGET_*` names that any program reads."""
+    fields = {**HooksSettings.model_fields, **SyncSettings.model_fields}
+    return frozenset(f"{PREFIX}{name.upper()}" for name in fields)
+
+
+def unknown_names(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """Return `OWUI_BUDGET_*` names in `environment` that nothing reads, each with the nearest known name if any."""
+    known = known_names()
+    return {
+        name: next(iter(difflib.get_close_matches(name.upper(), known, n=1)), None)
+        for name in sorted(environment)
+        if name.upper().startswith(PREFIX) and name.upper() not in known
+    }
+
+
+def _load(settings: type[S]) -> S:
+    misspelt = unknown_names(os.environ)  # noqa: TID251 - this is the one place that may look
+    if misspelt:
+        lines = [
+            f"{name}: unknown name" + (f"; did you mean {near}?" if near else "") for name, near in misspelt.items()
+        ]
+        msg = "environment:\n  " + "\n  ".join(lines)
+        raise ConfigurationError(msg)
+    try:
+        return settings()
+    except ValidationError as error:
+        text = describe(error, "environment")
+        for field in settings.model_fields:
+            text = text.replace(f"\n  {field}:", f"\n  {PREFIX}{field.upper()}:")
+        raise ConfigurationError(text) from error

@@ -1,0 +1,1 @@
+"""The ledger: counters, reservations and the append-only usage events, behind one protocol."""

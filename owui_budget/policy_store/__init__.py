@@ -1,0 +1,1 @@
+"""The limits and memberships in force: written by sync, read by the hooks."""
