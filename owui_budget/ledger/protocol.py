@@ -15,6 +15,11 @@ from owui_budget.domain.charge import Usage
 from owui_budget.domain.decisions import Admission, Decision, Standing
 from owui_budget.domain.identity import Caller, Counter, Kind
 from owui_budget.domain.policy import LimitInForce
+from owui_budget.errors import FinalError
+
+
+class OperationRejectedError(FinalError):
+    """The store refused this one operation for good (a number out of range, an id used twice); it wrote nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +129,10 @@ class Discrepancy:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What one sweep did."""
+    """What one sweep did: leases expired, and old tombstones of released calls removed."""
 
     expired: int = 0
-    settled_late: int = 0
+    purged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +159,11 @@ class NoticeClaim:
 
 
 class Ledger(Protocol):
-    """Counts, holds and remembers. Every method raises `LedgerUnavailableError` when the store cannot be reached."""
+    """Counts, holds and remembers.
+
+    Every method raises `LedgerUnavailableError` when the store cannot be reached, and `OperationRejectedError` when it
+    refuses what it was given.
+    """
 
     async def start(self) -> None:
         """Open the store and check its schema.
@@ -174,6 +183,14 @@ class Ledger(Protocol):
         """Read revision, zone and test clock."""
         ...
 
+    def now(self) -> float:
+        """Return the ledger's time in epoch seconds: the clock plus the test-clock offset read last. Never blocks."""
+        ...
+
+    def known_state(self) -> LedgerState | None:
+        """Return what was read last with any batch; None before the first. Never blocks."""
+        ...
+
     async def reserve(self, request: Reserve) -> ReserveOutcome:
         """Decide by `domain.decisions` and hold, in one transaction; write only if admitted.
 
@@ -182,7 +199,10 @@ class Ledger(Protocol):
         ...
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Charge a finished call once; False if it was already settled or released."""
+        """Charge a finished call once; False if it was already settled or released.
+
+        A charge whose estimate was already taken (the lease ran out) is corrected to the real one.
+        """
         ...
 
     async def release(self, reservation_id: str) -> bool:
