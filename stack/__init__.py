@@ -19,7 +19,7 @@ __all__ = ["Endpoints", "Stack", "running"]
 _HOMES = {"Endpoints": "stack.endpoints", "Stack": "stack.run", "running": "stack.run"}
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
+def __getattr__(name: str) -> Any:
     """Import on first use: `stack.env_file` has to run on a bare Python, before anything is installed."""
     if name not in _HOMES:
         msg = f"module 'stack' has no attribute {name!r}"

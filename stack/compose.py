@@ -85,7 +85,7 @@ class Compose:
         return cls({name: _service(name, _replace(body, values)) for name, body in document["services"].items()})
 
 
-def _replace(node: Any, values: Mapping[str, str]) -> Any:  # noqa: ANN401 - whatever YAML holds
+def _replace(node: Any, values: Mapping[str, str]) -> Any:
     match node:
         case str():
             return interpolate(node, values)

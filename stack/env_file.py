@@ -59,9 +59,8 @@ def parse(text: str) -> dict[str, str]:
 def complete(example: str, existing: str, given: Mapping[str, str] | None = None) -> tuple[str, tuple[str, ...]]:
     """Return the text of `.env` and the names that were added or filled.
 
-    Lines that are in `existing` keep their place and value; a name that stands there with an empty value counts as blank.
-    Names that only `example` has are appended with their comments. `given` replaces the example's values, never
-    existing ones.
+    Lines of `existing` keep their place and value; a name that stands there with an empty value counts as blank. Names
+    that only `example` has are appended with their comments. `given` replaces the example's values, not existing ones.
     """
     given = given or {}
     present = parse(existing)
@@ -128,7 +127,8 @@ def main() -> int:
     arguments = parser.parse_args()
     result = write(arguments.example, arguments.target)
     out = sys.stdout.write
-    out(f"{arguments.target}: {len(result.filled)} values added, {len(result.values) - len(result.filled)} left as they were\n")
+    kept = len(result.values) - len(result.filled)
+    out(f"{arguments.target}: {len(result.filled)} values added, {kept} left as they were\n")
     for name in ("UPSTREAM_BASE_URL", "UPSTREAM_API_KEY"):
         if not result.values.get(name):
             out(f"{name} has no value yet: docker compose needs one; make up simulates a provider without it\n")

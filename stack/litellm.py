@@ -16,7 +16,10 @@ from stack.rewrite import LOOPBACK, listen_on
 
 _RECORD = """
 CREATE SCHEMA IF NOT EXISTS stack;
-CREATE TABLE IF NOT EXISTS stack.litellm_migrations (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE IF NOT EXISTS stack.litellm_migrations (
+    name text PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
 """
 
 
@@ -63,7 +66,9 @@ def ensure_connection_key(proxy: LiteLLM) -> None:
         StackError: LiteLLM refused.
 
     """
-    with httpx.Client(base_url=proxy.url, headers={"Authorization": f"Bearer {proxy.master_key}"}, timeout=30) as client:
+    with httpx.Client(
+        base_url=proxy.url, headers={"Authorization": f"Bearer {proxy.master_key}"}, timeout=30
+    ) as client:
         if client.get("/key/info", params={"key": proxy.openwebui_key}).status_code == HTTPStatus.OK:
             return
         wish = {"key": proxy.openwebui_key, "key_alias": "open-webui", "allowed_routes": ["llm_api_routes"]}

@@ -24,7 +24,14 @@ def program(service: Service, environment: dict[str, str], frontend: Path, stati
         "STATIC_DIR": str(static),
     }
     static.mkdir(parents=True, exist_ok=True)
-    argv = [tools.OPENWEBUI_VENV / "bin" / "open-webui", "serve", "--host", LOOPBACK, "--port", str(port)]
+    argv: list[str | Path] = [
+        tools.OPENWEBUI_VENV / "bin" / "open-webui",
+        "serve",
+        "--host",
+        LOOPBACK,
+        "--port",
+        str(port),
+    ]
     url = f"http://{LOOPBACK}:{port}{service.health_path}"
     return Program("openwebui", argv, variables, answers(url), deadline=240, grace=service.grace)
 
@@ -35,7 +42,8 @@ def lay_frontend(target: Path, mounts: dict[str, Path]) -> None:
     Hard links, because Open WebUI serves no symbolic link that leaves the folder.
     """
     (package,) = (tools.OPENWEBUI_VENV / "lib").glob("python3.*/site-packages/open_webui/frontend")
-    replaced = {place.removeprefix(IMAGE_FRONTEND + "/"): path for place, path in mounts.items() if place.startswith(IMAGE_FRONTEND)}
+    folder = IMAGE_FRONTEND + "/"
+    replaced = {place.removeprefix(folder): path for place, path in mounts.items() if place.startswith(folder)}
     key = tools.fingerprint(str(package), json.dumps(sorted(replaced)), *(path for _, path in sorted(replaced.items())))
     stamp = target.with_suffix(".stamp")
     if target.exists() and tools.done(stamp, key):

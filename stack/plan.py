@@ -1,6 +1,5 @@
 """From docker-compose.yml to the processes of one stack: ports chosen, secrets made, environments rewritten."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,12 +7,13 @@ from pathlib import Path
 
 import yaml
 
-from stack import env_file, processes
+from stack import env_file, processes, real_provider
 from stack.compose import Compose, Service
 from stack.endpoints import Endpoints, Ledger, LiteLLM, OpenWebUI, Sync, Upstream, User
 from stack.errors import StackError
 from stack.rewrite import LOOPBACK, Address, Rewriting, mounted_paths
 from stack.state import ROOT, State, choose_ports
+from stack.surroundings import shell
 
 SERVICES = ("postgres", "provider", "litellm", "openwebui", "sync")
 """Everything that `make up` runs, in the order of starting. `migrate` runs by itself where the database does."""
@@ -34,7 +34,7 @@ class Wishes:
 
     services: Sequence[str] = SERVICES
     overrides: Environments = field(default_factory=dict)
-    """Environment variables per service (`litellm`) or process (`litellm-2`), over those from compose; None removes one."""
+    """Variables per service (`litellm`) or process (`litellm-2`), over those from compose; None removes one."""
     mounts: Mapping[str, Path] = field(default_factory=dict)
     """Other folders in the place of a mount's source in compose, such as {"./proxy_config": tmp_path}."""
     replicas: Mapping[str, int] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Wishes:
 
 
 class Plan:
-    """What each process of a stack is started with. Reading it again gives the same: secrets and ports are remembered."""
+    """What each process of a stack is started with, the same every time: secrets and ports are remembered."""
 
     def __init__(self, state: State, wishes: Wishes) -> None:
         """Choose ports and complete the secrets of `state`."""
@@ -65,6 +65,7 @@ class Plan:
         self.ports = choose_ports(state, {name: processes.find(state, name) is not None for name in instances})
         self.values = self._values()
         self.compose = Compose.load(ROOT / "docker-compose.yml", self.values)
+        self._mounts = {**self._real_configuration(), **wishes.mounts}
 
     @property
     def simulated(self) -> bool:
@@ -81,13 +82,13 @@ class Plan:
 
     def paths(self, instance: str) -> dict[str, Path]:
         """Return where the mounts of one process are. Replicas share their volumes, as containers would."""
-        return mounted_paths(
-            self.service(instance).mounts, ROOT, self.state.volumes, self.wishes.mounts, lambda path: path.mkdir(exist_ok=True)
-        )
+        return mounted_paths(self.service(instance).mounts, ROOT, self.state.volumes, self._mounts)
 
     def environment(self, instance: str, extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
         """Return the environment of one process: compose's, with hosts, ports and paths replaced, and the overrides."""
-        environment: dict[str, str | None] = {**self._rewriting(instance).environment(self.service(instance).environment)}
+        environment: dict[str, str | None] = {
+            **self._rewriting(instance).environment(self.service(instance).environment)
+        }
         for name in dict.fromkeys((_service_of(instance), instance)):
             environment.update(self.wishes.overrides.get(name, {}))
         environment.update(extra or {})
@@ -131,11 +132,13 @@ class Plan:
     def _values(self) -> dict[str, str]:
         """Return the variables of docker-compose.yml: the remembered secrets, and what depends on this start."""
         remembered = env_file.write(ROOT / ".env.example", self.state.env_file).values
-        given = {name: os.environ[name] for name in UPSTREAM_NAMES if os.environ.get(name)}
+        given = {name: shell()[name] for name in UPSTREAM_NAMES if shell().get(name)}
         values = {name: value for name, value in {**remembered, **given}.items() if value}
         if ("UPSTREAM_BASE_URL" in values) != ("UPSTREAM_API_KEY" in values):
-            msg = "UPSTREAM_BASE_URL and UPSTREAM_API_KEY belong together: set both for a real provider, none for a simulated one"
-            raise StackError(msg)
+            raise StackError(
+                "UPSTREAM_BASE_URL and UPSTREAM_API_KEY belong together: set both for a real provider, "
+                "neither for a simulated one"
+            )
         provider = self.url("provider")
         simulated = {
             "UPSTREAM_BASE_URL": f"{provider}/v1",
@@ -145,6 +148,15 @@ class Plan:
         }
         fallbacks = {} if "UPSTREAM_BASE_URL" in values else simulated
         return {**fallbacks, **values, "WEBUI_URL": self.url("openwebui")}
+
+    def _real_configuration(self) -> dict[str, Path]:
+        """Return LiteLLM's configuration for the models of a real provider, in the place of the simulated one's."""
+        if self.simulated:
+            return {}
+        folder = self.state.folder / "proxy_config"
+        names = real_provider.models(self.values["UPSTREAM_BASE_URL"], self.values["UPSTREAM_API_KEY"])
+        real_provider.configure(ROOT / "proxy_config", folder, names)
+        return {"./proxy_config": folder}
 
     def _rewriting(self, instance: str) -> Rewriting:
         addresses = {name: Address(port, self.ports[name]) for name, port in CONTAINER_PORTS.items()}

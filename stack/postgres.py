@@ -7,11 +7,12 @@ import signal
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
 
-from stack import tools
+from stack import surroundings, tools
 from stack.compose import Service
 from stack.errors import StackError
 from stack.processes import Program
@@ -47,7 +48,13 @@ def program(service: Service, data: Path, init_script: Path, port: int) -> Progr
 
     # SIGINT is PostgreSQL's "fast" shutdown. On SIGTERM it would wait for every client to leave.
     return Program(
-        "postgres", [BIN / "postgres", "-D", data, *options], {}, healthy, grace=30, stop_signal=signal.SIGINT, user=user
+        "postgres",
+        [BIN / "postgres", "-D", data, *options],
+        {},
+        healthy,
+        grace=30,
+        stop_signal=signal.SIGINT,
+        user=user,
     )
 
 
@@ -59,7 +66,8 @@ def run_scripts(scripts: list[Path], url: str) -> None:
 
     """
     arguments = [part for script in scripts for part in ("-f", str(script))]
-    _run([BIN / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url, *arguments], {}, None)
+    command: list[str | Path] = [BIN / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url]
+    _run([*command, *arguments], {}, None)
 
 
 def _connect(environment: dict[str, str], port: int) -> "psycopg.Connection[tuple[object, ...]]":
@@ -98,7 +106,7 @@ def _initialise(environment: dict[str, str], data: Path, init_script: Path, user
         with tempfile.TemporaryDirectory(prefix="pg-") as sockets:
             if user:
                 shutil.chown(sockets, user)
-            control = [BIN / "pg_ctl", "-D", making, "-w", "-s", "-l", making / "init.log"]
+            control: list[str | Path] = [BIN / "pg_ctl", "-D", making, "-w", "-s", "-l", making / "init.log"]
             _run([*control, "-o", f"-c listen_addresses='' -k {sockets}", "start"], {}, user)
             try:
                 connection = {
@@ -125,12 +133,12 @@ def _let_in(user: str, folder: Path) -> None:
             path.chmod(details.st_mode | stat.S_IXOTH)
 
 
-def _run(argv: list[str | Path], environment: dict[str, str], user: str | None) -> None:
+def _run(argv: Sequence[str | Path], environment: dict[str, str], user: str | None) -> None:
     # Into files rather than pipes: pg_ctl leaves a server behind that would keep a pipe open for ever.
     with tempfile.TemporaryFile() as output:
-        done = subprocess.run(  # noqa: S603 - our own command lines
+        done = subprocess.run(
             [str(part) for part in argv],
-            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", **environment},
+            env={"PATH": surroundings.path(), "LC_ALL": "C.UTF-8", **environment},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -1,11 +1,10 @@
 """Prisma for LiteLLM's database: the native query engine where it can be downloaded, else the one from npm.
 
-LiteLLM reaches PostgreSQL through prisma-client-py, which starts a `query-engine` executable that Prisma offers on its own
-download host only. `stack/prisma_engine` serves the same interface with the WebAssembly build of that engine from npm.
+LiteLLM reaches PostgreSQL through prisma-client-py, which starts a `query-engine` executable that Prisma offers on its
+own download host only. `stack/prisma_engine` serves the same interface with the WebAssembly build of it from npm.
 """
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -14,7 +13,7 @@ import urllib.request
 from enum import StrEnum
 from pathlib import Path
 
-from stack import tools
+from stack import surroundings, tools
 from stack.errors import StackError
 from stack.state import ROOT, TOOLS
 
@@ -26,7 +25,11 @@ _DOWNLOAD_HOST = "https://binaries.prisma.sh"
 _ENGINE_VERSION = "393aa359c9ad4a4bb28630fb5613f9c281cde053"
 _PATIENCE = 5
 """Seconds to wait for the download host before doing without it."""
-_LOCATE = "from prisma.client import BINARY_PATHS; from prisma.engine import utils; print(utils.ensure(BINARY_PATHS.query_engine))"
+_LOCATE = """
+from prisma.client import BINARY_PATHS
+from prisma.engine import utils
+print(utils.ensure(BINARY_PATHS.query_engine))
+"""
 
 
 class Engine(StrEnum):
@@ -49,7 +52,9 @@ def prepare(say: tools.Say) -> Engine:
             return Engine(known["engine"])
     local = ENGINE / "schema.prisma"
     # Engines for this machine only: the images' schema asks for five.
-    local.write_text(re.sub(r"binaryTargets = \[.*\]", 'binaryTargets = ["native"]', schema.read_text(encoding="utf-8")))
+    local.write_text(
+        re.sub(r"binaryTargets = \[.*\]", 'binaryTargets = ["native"]', schema.read_text(encoding="utf-8"))
+    )
     engine = _generate(local, say)
     stamp.write_text(json.dumps({"key": key, "engine": engine}), encoding="utf-8")
     return engine
@@ -84,8 +89,12 @@ def _install(say: tools.Say) -> None:
 def _generate(schema: Path, say: tools.Say) -> Engine:
     prisma = tools.DEV_BIN / "prisma"
     # prisma-client-py finds its generator on PATH.
-    variables = {**os.environ, "PRISMA_BINARY_CACHE_DIR": str(ENGINE), "PATH": f"{tools.DEV_BIN}:{os.environ['PATH']}"}
-    command = [prisma, "generate", "--schema", schema]
+    variables = {
+        **surroundings.shell(),
+        "PRISMA_BINARY_CACHE_DIR": str(ENGINE),
+        "PATH": f"{tools.DEV_BIN}:{surroundings.path()}",
+    }
+    command: list[str | Path] = [prisma, "generate", "--schema", schema]
     if _downloadable():
         say("generating LiteLLM's database client (native engine)")
         try:
@@ -102,7 +111,7 @@ def _generate(schema: Path, say: tools.Say) -> Engine:
 
 
 def _downloadable() -> bool:
-    host = os.environ.get("PRISMA_ENGINES_MIRROR", _DOWNLOAD_HOST)
+    host = surroundings.shell().get("PRISMA_ENGINES_MIRROR", _DOWNLOAD_HOST)
     url = f"{host}/all_commits/{_ENGINE_VERSION}/debian-openssl-3.0.x/query-engine.gz"
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PATIENCE):  # noqa: S310 - https

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import time
@@ -11,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from stack.errors import NotHealthyError, StackError
 from stack.state import State, write_json
+from stack.surroundings import shell
 
 _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
 """Processes that this Python started, so that it reaps them. A later command finds the others by their pid files."""
@@ -52,12 +52,12 @@ class Program:
 
 def base_environment(home: Path) -> dict[str, str]:
     """Return the part of our own environment that programs get beside their own."""
-    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
+    kept = {name: value for name, value in shell().items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
     return {**kept, "HOME": str(home), "PYTHONUNBUFFERED": "1"}
 
 
 def start(state: State, program: Program) -> bool:
-    """Start `program` unless it runs already as wanted; one that runs otherwise is restarted. Return whether it was started."""
+    """Start `program` and return True; False if it runs already as wanted. One that runs otherwise is restarted."""
     record = _read(state, program.name)
     if record and find(state, program.name):
         if record.get("fingerprint") == program.fingerprint:
@@ -67,7 +67,7 @@ def start(state: State, program: Program) -> bool:
     with log.open("ab") as output:
         output.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} started\n".encode())
         output.flush()
-        child = subprocess.Popen(  # noqa: S603 - our own command lines
+        child = subprocess.Popen(
             [str(part) for part in program.argv],
             env={**base_environment(state.home), **program.environment},
             cwd=state.home,
@@ -189,7 +189,7 @@ def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None
 
 def _running(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

@@ -1,7 +1,7 @@
-"""Turn a container's environment into one for a process on this machine: other hosts, ports and paths, else the same."""
+"""Turn a container's environment into one for a process here: other hosts, ports and paths, else the same."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -32,7 +32,8 @@ class Rewriting:
             value = re.sub(pattern, f"{LOOPBACK}:{address.port}", value)
         # The longest path first: a mount may lie inside another.
         for container, local in sorted(self.paths.items(), key=lambda item: -len(item[0])):
-            value = re.sub(rf"(?<![\w/.-]){re.escape(container)}(?=/|$)", lambda _, to=str(local): to, value)
+            replacement = str(local).replace("\\", r"\\")
+            value = re.sub(rf"(?<![\w/.-]){re.escape(container)}(?=/|$)", replacement, value)
         return value
 
     def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
@@ -48,12 +49,10 @@ def listen_on(environment: Mapping[str, str], host_name: str, port_name: str, po
     return {**environment, host_name: LOOPBACK, port_name: str(port)}
 
 
-def mounted_paths(
-    mounts: Iterable[Mount], root: Path, volumes: Path, replaced: Mapping[str, Path], make: Callable[[Path], None]
-) -> dict[str, Path]:
+def mounted_paths(mounts: Iterable[Mount], root: Path, volumes: Path, replaced: Mapping[str, Path]) -> dict[str, Path]:
     """Return the local path of each mount: the repository's file, or a folder under `volumes` for a named volume.
 
-    `replaced` puts other paths in the place of a mount's source, as tests do. `make` creates a volume's folder.
+    `replaced` puts other paths in the place of a mount's source, as tests do.
     """
     paths = {}
     for mount in mounts:
@@ -62,6 +61,6 @@ def mounted_paths(
         elif mount.bind:
             paths[mount.target] = (root / PurePosixPath(mount.source)).resolve()
         else:
-            make(volumes / mount.source)
+            (volumes / mount.source).mkdir(parents=True, exist_ok=True)
             paths[mount.target] = volumes / mount.source
     return paths

@@ -20,7 +20,7 @@ class Stack:
         """Read docker-compose.yml for this state directory. Nothing is started yet."""
         self.state = State(state_dir.resolve())
         self.wishes = wishes or Wishes()
-        self._say = say
+        self.say = say
         self.plan = Plan(self.state, self.wishes)
         self.users: tuple[User, ...] = ()
         self._engine: prisma.Engine | None = None
@@ -33,30 +33,38 @@ class Stack:
     def start(self, *, seeded: bool = True) -> Self:
         """Install what is missing, start all services that are not running, wait until each is healthy, and seed."""
         with self.state.locked():
-            self._install()
+            self.install()
             wanted = self.wishes.services
             if "postgres" in wanted:
-                self._say("starting PostgreSQL")
+                self.say("starting PostgreSQL")
                 self._start("postgres")
             if "provider" in wanted and self.plan.simulated:
-                self._say("starting the simulated model provider")
+                self.say("starting the simulated model provider")
                 self._start("provider")
             if "postgres" in wanted:
                 self._migrate()
-            self._say("starting " + " and ".join(name for name in ("LiteLLM", "Open WebUI") if _key(name) in wanted))
+            self.say("starting " + " and ".join(name for name in ("LiteLLM", "Open WebUI") if _key(name) in wanted))
             # Side by side: each takes longer than everything else together.
             slow = [name for key in ("litellm", "openwebui") if key in wanted for name in self.wishes.instances(key)]
             self._start(*slow)
             if "litellm" in wanted and not ("sync" in wanted and sync.available()):
                 litellm.ensure_connection_key(self.endpoints.litellm)
             if "openwebui" in wanted and seeded:
-                self._say("creating users and groups")
+                self.say("creating users and groups")
                 self.users = seed.seed(self.state, self.endpoints.openwebui)
             if "sync" in wanted and sync.available():
-                self._say("starting the sync job")
+                self.say("starting the sync job")
                 self._start(*self.wishes.instances("sync"))
             write_json(self.state.endpoints, self.endpoints.to_json())
         return self
+
+    def install(self) -> None:
+        """Install what the services need and this checkout does not have yet."""
+        with file_lock(TOOLS / "lock"):
+            if "litellm" in self.wishes.services:
+                self._engine = prisma.prepare(self.say)
+            if "openwebui" in self.wishes.services:
+                tools.openwebui(self.say)
 
     def stop_all(self) -> None:
         """Stop every process of this state directory, those of earlier commands too, the last started first."""
@@ -72,13 +80,20 @@ class Stack:
         processes.stop(self.state, instance, kill=True)
 
     def restart(
-        self, instance: str, environment: Mapping[str, str | None] | None = None, *, kill: bool = False, wait: bool = True
+        self,
+        instance: str,
+        environment: Mapping[str, str | None] | None = None,
+        *,
+        kill: bool = False,
+        wait: bool = True,
     ) -> None:
         """End one process (as `stop` or `kill` do) and start it again, with other environment variables if given."""
         processes.stop(self.state, instance, kill=kill)
         self.start_one(instance, environment, wait=wait)
 
-    def start_one(self, instance: str, environment: Mapping[str, str | None] | None = None, *, wait: bool = True) -> None:
+    def start_one(
+        self, instance: str, environment: Mapping[str, str | None] | None = None, *, wait: bool = True
+    ) -> None:
         """Start one process that is not running."""
         program = self._program(instance, environment)
         processes.start(self.state, program)
@@ -99,21 +114,14 @@ class Stack:
         return self.state.logs / f"{instance}.log"
 
     def environment(self, instance: str) -> dict[str, str]:
-        """Return the environment of one service, for programs that shall see what it sees (`migrate`, `sync`, `litellm`)."""
+        """Return the environment of one service (`migrate`, too), for programs that shall see what it sees."""
         return self.plan.environment(instance)
-
-    def _install(self) -> None:
-        with file_lock(TOOLS / "lock"):
-            if "litellm" in self.wishes.services:
-                self._engine = prisma.prepare(self._say)
-            if "openwebui" in self.wishes.services:
-                tools.openwebui(self._say)
 
     def _migrate(self) -> None:
         if sync.available():
             sync.migrate(self.state, self.plan.environment("migrate"), self.plan.command("migrate"))
         if "litellm" in self.wishes.services:
-            litellm.migrate(self.plan.environment("litellm")["DATABASE_URL"], self._say)
+            litellm.migrate(self.plan.environment("litellm")["DATABASE_URL"], self.say)
 
     def _start(self, *instances: str) -> None:
         programs = [self._program(instance) for instance in instances]
@@ -133,14 +141,16 @@ class Stack:
                 return postgres.program(service, self.state.volumes / "postgres-data" / "18", init, port)
             case "litellm":
                 if self._engine is None:
-                    self._engine = prisma.prepare(self._say)
+                    self._engine = prisma.prepare(self.say)
                 environment, command = plan.environment(instance, extra), plan.command(instance)
                 return litellm.program(instance, plan.service(instance), environment, command, port, self._engine)
             case "openwebui":
                 frontend = self.state.folder / "openwebui" / "frontend"
                 openwebui.lay_frontend(frontend, plan.paths(instance))
                 environment = plan.environment(instance, extra)
-                return openwebui.program(plan.service(instance), environment, frontend, frontend.with_name("static"), port)
+                return openwebui.program(
+                    plan.service(instance), environment, frontend, frontend.with_name("static"), port
+                )
             case "sync":
                 environment, command = plan.environment(instance, extra), plan.command(instance)
                 return sync.program(instance, plan.service(instance), environment, command, port)

@@ -1,4 +1,4 @@
-"""People and groups to try things with, made through Open WebUI's API. Running it again changes nothing that is there."""
+"""People and groups to try things with, made through Open WebUI's API. A second run changes nothing that is there."""
 
 import json
 from dataclasses import dataclass

@@ -4,10 +4,10 @@ import subprocess
 
 from stack import tools
 from stack.compose import Service
+from stack.errors import StackError
 from stack.http import answers
 from stack.processes import Program, base_environment
 from stack.rewrite import LOOPBACK, listen_on
-from stack.errors import StackError
 from stack.state import State
 
 
@@ -18,25 +18,26 @@ def migrate(state: State, environment: dict[str, str], command: list[str]) -> No
         StackError: it failed.
 
     """
-    tools.run([_local(command[0]), *command[1:]], "owui-budget's migrations", {**base_environment(state.home), **environment})
+    variables = {**base_environment(state.home), **environment}
+    tools.run([executable(command[0]), *command[1:]], "owui-budget's migrations", variables)
 
 
 def program(name: str, service: Service, environment: dict[str, str], command: list[str], port: int) -> Program:
     """Return one sync process."""
     variables = listen_on(environment, "OWUI_BUDGET_SERVICE_HOST", "OWUI_BUDGET_SERVICE_PORT", port)
     url = f"http://{LOOPBACK}:{port}{service.health_path}"
-    return Program(name, [_local(command[0]), *command[1:]], variables, answers(url), grace=service.grace)
+    return Program(name, [executable(command[0]), *command[1:]], variables, answers(url), grace=service.grace)
 
 
-def _local(executable: str) -> str:
+def executable(name: str = "owui-budget") -> str:
     """Return the path of a command that the image has on its PATH."""
-    return str(tools.DEV_BIN / executable)
+    return str(tools.DEV_BIN / name)
 
 
 def available() -> bool:
     """Whether the command line is installed and starts."""
     try:
-        tools.run([_local("owui-budget"), "--help"], "owui-budget", timeout=60)
+        tools.run([executable("owui-budget"), "--help"], "owui-budget", timeout=60)
     except (StackError, OSError, subprocess.SubprocessError):
         return False
     return True

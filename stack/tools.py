@@ -1,6 +1,6 @@
 """What the stack installs for itself on the first start, shared by all stacks of this checkout.
 
-Each step leaves a stamp that holds what it was made from, so that a second start does nothing and a changed lock does again.
+Each step leaves a stamp with what it was made from: a second start does nothing, and a changed lock does it again.
 """
 
 import hashlib
@@ -37,7 +37,9 @@ def done(stamp: Path, key: str) -> bool:
     return stamp.exists() and stamp.read_text(encoding="utf-8").split("\n")[0] == key
 
 
-def run(argv: Sequence[str | Path], what: str, environment: Mapping[str, str] | None = None, timeout: float = 1_800) -> str:
+def run(
+    argv: Sequence[str | Path], what: str, environment: Mapping[str, str] | None = None, timeout: float = 1_800
+) -> str:
     """Run a set-up command and return what it printed.
 
     Raises:
@@ -45,7 +47,7 @@ def run(argv: Sequence[str | Path], what: str, environment: Mapping[str, str] | 
 
     """
     try:
-        finished = subprocess.run(  # noqa: S603 - our own command lines
+        finished = subprocess.run(
             [str(part) for part in argv],
             env=dict(environment) if environment is not None else None,
             stdin=subprocess.DEVNULL,
@@ -59,7 +61,8 @@ def run(argv: Sequence[str | Path], what: str, environment: Mapping[str, str] | 
         raise StackError(msg) from error
     text = finished.stdout.decode(errors="replace")
     if finished.returncode:
-        msg = f"{what}: {' '.join(map(str, argv[:4]))} failed with exit code {finished.returncode}:\n{text.strip()[-3000:]}"
+        command = " ".join(map(str, argv[:4]))
+        msg = f"{what}: {command} failed with exit code {finished.returncode}:\n{text.strip()[-3000:]}"
         raise StackError(msg)
     return text
 
@@ -87,7 +90,8 @@ def node() -> str:
         raise MissingProgramError("node", why, way_out)
     version = run([path, "--version"], "Node").strip()
     if int(version.removeprefix("v").partition(".")[0]) < NODE_AT_LEAST:
-        raise MissingProgramError(f"Node {NODE_AT_LEAST}", f"{why}, and {path} is {version}", way_out)
+        wanted = f"Node {NODE_AT_LEAST}"
+        raise MissingProgramError(wanted, f"{path} is {version}, and {why}", way_out)
     if shutil.which("npm") is None:
         raise MissingProgramError("npm", why, way_out)
     return path
@@ -105,7 +109,18 @@ def openwebui(say: Say) -> None:
     shutil.rmtree(OPENWEBUI_VENV, ignore_errors=True)
     run([uv, "venv", "--quiet", "--python", _python_for_openwebui(), OPENWEBUI_VENV], "Open WebUI's environment")
     run(
-        [uv, "pip", "install", "--quiet", "--python", _python(OPENWEBUI_VENV), "--require-hashes", "--no-deps", "-r", lock],
+        [
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            _python(OPENWEBUI_VENV),
+            "--require-hashes",
+            "--no-deps",
+            "-r",
+            lock,
+        ],
         "Open WebUI",
     )
     stamp.write_text(key, encoding="utf-8")

@@ -28,15 +28,17 @@ class WebUI:
         """Use as a context manager."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close the connections."""
         self._client.close()
 
-    def send(self, method: str, path: str, body: Any = None) -> httpx.Response:  # noqa: ANN401 - any JSON
+    def send(self, method: str, path: str, body: Any = None) -> httpx.Response:
         """Send a request and return the answer, whatever it is."""
         return self._client.request(method, path, json=body)
 
-    def call(self, method: str, path: str, body: Any = None) -> Any:  # noqa: ANN401 - any JSON
+    def call(self, method: str, path: str, body: Any = None) -> Any:
         """Send a request and return the answer's JSON.
 
         Raises:
@@ -59,7 +61,7 @@ class WebUI:
         body = {"name": group["name"], "description": group["description"], "data": {"usage_limits": limits}}
         self.call("POST", f"/api/v1/groups/id/{group['id']}/update", body)
 
-    def chat(self, model: str, text: str, **more: Any) -> httpx.Response:  # noqa: ANN401 - any JSON
+    def chat(self, model: str, text: str, **more: Any) -> httpx.Response:
         """Ask a model through Open WebUI's API."""
         body = {"model": model, "messages": [{"role": "user", "content": text}], "stream": False, **more}
         return self.send("POST", "/api/chat/completions", body)

@@ -1,8 +1,8 @@
 """The simulated model provider: OpenAI's and Anthropic's HTTP interfaces with made-up answers and honest token counts.
 
-It is labelled as simulated in model names and answers. `GET /_calls` returns every call with its true usage, so that tests
-compare what was counted with what the provider itself counted; `DELETE /_calls` forgets them. What a test wants to go
-wrong it writes into the prompt or the model's name: see `stack.provider.wishes`.
+It is labelled as simulated in model names and answers. `GET /_calls` returns every call with its true usage, so that
+tests compare what was counted with what the provider itself counted; `DELETE /_calls` forgets them. What a test wants
+to go wrong it writes into the prompt or the model's name: see `stack.provider.wishes`.
 """
 
 import sys

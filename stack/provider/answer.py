@@ -16,7 +16,10 @@ from stack.provider.wishes import Wishes, last_user_text
 
 _TASKS = (
     (re.compile(r"generate a concise.*title|\"title\"", re.IGNORECASE | re.DOTALL), {"title": "Simulated chat"}),
-    (re.compile(r"follow[-_]up", re.IGNORECASE), {"follow_ups": ["What is simulated here?", "How are tokens counted?"]}),
+    (
+        re.compile(r"follow[-_]up", re.IGNORECASE),
+        {"follow_ups": ["What is simulated here?", "How are tokens counted?"]},
+    ),
     (re.compile(r"broad tags|\"tags\"", re.IGNORECASE), {"tags": ["Simulated"]}),
 )
 
@@ -58,7 +61,7 @@ class Answer:
 
 
 async def prepare(
-    request: Request, body: dict[str, Any], prompt: Any, prompt_tokens: int, *, cap: int | None, choices: int = 1  # noqa: ANN401
+    request: Request, body: dict[str, Any], prompt: Any, prompt_tokens: int, *, cap: int | None, choices: int = 1
 ) -> Answer:
     """Open the call's record, wait and fail as wished, and make the answer.
 
@@ -84,7 +87,9 @@ async def prepare(
     whole = _text(model, text, wishes)
     answer, truncated = tokens.truncate(whole, None if wishes.cap == "ignore" else cap)
     call.prompt_tokens = prompt_tokens
-    call.completion_tokens = choices * (tokens.count(f"{tool} {{}}") if tool else tokens.count(answer)) + wishes.reasoning
+    call.completion_tokens = (
+        choices * (tokens.count(f"{tool} {{}}") if tool else tokens.count(answer)) + wishes.reasoning
+    )
     return Answer(call, wishes, answer, choices, truncated and not tool, tool)
 
 
@@ -175,7 +180,7 @@ def _text(model: str, prompt: str, wishes: Wishes) -> str:
     )
 
 
-def _tool(body: dict[str, Any], prompt: Any) -> str | None:  # noqa: ANN401 - any JSON
+def _tool(body: dict[str, Any], prompt: Any) -> str | None:
     if isinstance(prompt, list) and prompt and isinstance(prompt[-1], dict):
         last = prompt[-1]
         parts = last.get("content")

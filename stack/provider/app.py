@@ -1,6 +1,5 @@
 """The simulated provider's application: the routes, its models, and its account of all calls."""
 
-import time
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -8,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from stack.provider import MODELS, chat, messages, others, responses
 from stack.provider.answer import ConnectionBrokenError, SimulatedError
-from stack.provider.calls import Account
+from stack.provider.calls import Account, now
 
 
 def create_app() -> FastAPI:
@@ -36,7 +35,7 @@ def create_app() -> FastAPI:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        created = int(time.time())
+        created = int(now())
         data = [{"id": name, "object": "model", "created": created, "owned_by": "simulated"} for name in MODELS]
         return {"object": "list", "data": data}
 
@@ -55,6 +54,6 @@ def create_app() -> FastAPI:
 class _BrokenResponse(Response):
     """Promises a body and sends none, so that the server closes the connection in the middle of it."""
 
-    def init_headers(self, headers: Any = None) -> None:  # noqa: ANN401 - Starlette's own signature
+    def init_headers(self, headers: Any = None) -> None:
         super().init_headers(headers)
         self.raw_headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]

@@ -1,6 +1,5 @@
 """OpenAI's /chat/completions and /completions."""
 
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +8,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from stack.provider import tokens
 from stack.provider.answer import Answer, StreamError, event, finish, pieces, prepare
+from stack.provider.calls import now
 
 router = APIRouter()
 
@@ -30,7 +30,9 @@ async def completions(request: Request) -> Response:
     prompts = body.get("prompt")
     several = len(prompts) if isinstance(prompts, list) and prompts and isinstance(prompts[0], str | list) else 1
     choices = several * (body.get("n") or 1)
-    answer = await prepare(request, body, prompts, tokens.count_any(prompts), cap=body.get("max_tokens"), choices=choices)
+    answer = await prepare(
+        request, body, prompts, tokens.count_any(prompts), cap=body.get("max_tokens"), choices=choices
+    )
     return _respond(body, answer, _Text(body, answer))
 
 
@@ -54,7 +56,7 @@ class _Format:
 
     def __init__(self, body: dict[str, Any], answer: Answer) -> None:
         self.answer = answer
-        self.head = {"id": answer.id, "created": int(time.time()), "model": body.get("model")}
+        self.head = {"id": answer.id, "created": int(now()), "model": body.get("model")}
 
     @property
     def finish_reason(self) -> str:
@@ -65,7 +67,7 @@ class _Format:
     def whole(self) -> dict[str, Any]:
         return {**self.head, "object": self.kind, "choices": [self.choice(i) for i in range(self.answer.choices)]}
 
-    def piece(self, choices: list[dict[str, Any]], **more: Any) -> str:  # noqa: ANN401 - any JSON
+    def piece(self, choices: list[dict[str, Any]], **more: Any) -> str:
         return event({**self.head, "object": self.piece_kind, "choices": choices, **more})
 
     def choice(self, index: int) -> dict[str, Any]:
@@ -145,7 +147,9 @@ async def _stream(answer: Answer, layout: _Format, *, usage: bool) -> AsyncItera
     for choice in opening:
         yield layout.piece([choice])
     try:
-        async for text in pieces(answer, lambda message: event({"error": {"message": message, "type": "server_error"}})):
+        async for text in pieces(
+            answer, lambda message: event({"error": {"message": message, "type": "server_error"}})
+        ):
             for index in indexes:
                 yield layout.piece([layout.part(index, text)])
     except StreamError as error:

@@ -72,7 +72,7 @@ def _stop_reason(answer: Answer) -> str:
 
 
 async def _stream(body: dict[str, Any], answer: Answer) -> AsyncIterator[str]:
-    def send(kind: str, **content: Any) -> str:  # noqa: ANN401 - any JSON
+    def send(kind: str, **content: Any) -> str:
         return event({"type": kind, **content}, kind)
 
     yield send("message_start", message=_message(body, answer))
@@ -81,7 +81,9 @@ async def _stream(body: dict[str, Any], answer: Answer) -> AsyncIterator[str]:
     if answer.tool:
         yield send("content_block_delta", index=0, delta={"type": "input_json_delta", "partial_json": "{}"})
     try:
-        async for text in pieces(answer, lambda message: send("error", error={"type": "api_error", "message": message})):
+        async for text in pieces(
+            answer, lambda message: send("error", error={"type": "api_error", "message": message})
+        ):
             yield send("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
     except StreamError as error:
         yield error.event

@@ -1,7 +1,6 @@
 """Routes that answer no conversation: embeddings, images, audio, reranking, moderation."""
 
 import io
-import time
 import wave
 from typing import Any
 
@@ -11,6 +10,7 @@ from starlette.datastructures import UploadFile
 
 from stack.provider import tokens
 from stack.provider.answer import Answer, finish, prepare
+from stack.provider.calls import now
 
 router = APIRouter()
 
@@ -113,10 +113,10 @@ async def _images(request: Request, body: dict[str, Any], count: int) -> dict[st
         "total_tokens": answer.call.total_tokens,
         "input_tokens_details": {"text_tokens": answer.call.prompt_tokens, "image_tokens": 0},
     }
-    return {"created": int(time.time()), "data": [{"b64_json": PIXEL}] * number, **_usage(answer, usage)}
+    return {"created": int(now()), "data": [{"b64_json": PIXEL}] * number, **_usage(answer, usage)}
 
 
-async def _prepare(  # noqa: PLR0913 - one call's numbers
+async def _prepare(
     request: Request, body: dict[str, Any], prompt: object, count: int, produced: int = 0, *, reported: bool = True
 ) -> Answer:
     answer = await prepare(request, body, prompt, count, cap=0)

@@ -1,6 +1,5 @@
 """OpenAI's /responses."""
 
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +8,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from stack.provider import tokens
 from stack.provider.answer import Answer, StreamError, event, finish, pieces, prepare
+from stack.provider.calls import now
 
 router = APIRouter()
 
@@ -19,7 +19,8 @@ async def responses(request: Request) -> Response:
     body = await request.json()
     given = body.get("input")
     messages = given if isinstance(given, list) else [{"role": "user", "content": given}]
-    prompt = tokens.count_messages(messages) + tokens.count_any(body.get("tools")) + tokens.count_any(body.get("instructions"))
+    beside = sum(tokens.count_any(body.get(name)) for name in ("tools", "instructions"))
+    prompt = tokens.count_messages(messages) + beside
     answer = await prepare(request, body, messages, prompt, cap=body.get("max_output_tokens"))
     if body.get("stream"):
         return StreamingResponse(_stream(body, answer), media_type="text/event-stream")
@@ -58,7 +59,7 @@ def _response(body: dict[str, Any], answer: Answer, status: str) -> dict[str, An
     return {
         "id": f"resp_{answer.id}",
         "object": "response",
-        "created_at": int(time.time()),
+        "created_at": int(now()),
         "status": "incomplete" if cut else status,
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
         "error": None,
@@ -80,7 +81,7 @@ def _response(body: dict[str, Any], answer: Answer, status: str) -> dict[str, An
 async def _stream(body: dict[str, Any], answer: Answer) -> AsyncIterator[str]:
     number = 0
 
-    def send(kind: str, **content: Any) -> str:  # noqa: ANN401 - any JSON
+    def send(kind: str, **content: Any) -> str:
         nonlocal number
         number += 1
         return event({"type": kind, "sequence_number": number, **content}, kind)
@@ -92,7 +93,9 @@ async def _stream(body: dict[str, Any], answer: Answer) -> AsyncIterator[str]:
         part = {"type": "output_text", "text": "", "annotations": []}
         yield send("response.content_part.added", **place, part=part)
     try:
-        async for text in pieces(answer, lambda message: send("error", code="server_error", message=message, param=None)):
+        async for text in pieces(
+            answer, lambda message: send("error", code="server_error", message=message, param=None)
+        ):
             yield send("response.output_text.delta", **place, delta=text)
     except StreamError as error:
         yield error.event

@@ -16,27 +16,30 @@ _VOCABULARY = ("alpha", "beta", "gamma", "delta", "zeta", "theta", "kappa", "ome
 
 
 def count(text: str) -> int:
-    """Return the tokens of `text`: one per word of up to six letters, more for longer ones, one per punctuation mark."""
+    """Return the tokens of `text`: one per six letters of a word, rounded up, and one per punctuation mark."""
     return sum(-(-len(piece) // _LETTERS_PER_TOKEN) for piece in _PIECE.findall(text))
 
 
-def count_any(value: Any) -> int:  # noqa: ANN401 - any JSON
+def count_any(value: Any) -> int:  # noqa: PLR0911 - one per kind of value
     """Return the tokens of a JSON value: message contents, tools, tool calls. Images count a fixed number."""
     match value:
-        case None | bool():
-            return 0
         case str():
             return count(value)
-        case int() | float():
-            return 1
         case list():
             return sum(count_any(item) for item in value)
+        # bool is an int, too.
+        case True | False | None:
+            return 0
+        case int() | float():
+            return 1
         case {"type": "image_url" | "image" | "input_image"}:
             return PER_IMAGE
         case {"type": "input_audio", "input_audio": {"data": str(data)}}:
             return audio_tokens(base64.b64decode(data))
         case dict():
-            return sum(count(key) + count_any(item) for key, item in value.items() if key not in {"type", "cache_control"})
+            return sum(
+                count(key) + count_any(item) for key, item in value.items() if key not in {"type", "cache_control"}
+            )
         case _:
             return 0
 

@@ -19,7 +19,7 @@ reasoning=N   N further completion tokens reported as reasoning
 cap=ignore    `max_tokens` and the like are not honoured
 ============= ==================================================================================================
 
-Only at the start: Open WebUI's background tasks quote the conversation, and must not be hit by a wish meant for the chat.
+Only at the start: Open WebUI's background tasks quote the conversation and must not be hit by a wish for the chat.
 """
 
 import re
@@ -63,7 +63,7 @@ class Wishes(BaseModel):
         return cls.model_validate({name: value for name, _, value in pairs})
 
 
-def last_user_text(messages: Any) -> str:  # noqa: ANN401 - any JSON
+def last_user_text(messages: Any) -> str:
     """Return the text of the last user message of a conversation, or of a bare prompt."""
     match messages:
         case str():
@@ -77,7 +77,7 @@ def last_user_text(messages: Any) -> str:  # noqa: ANN401 - any JSON
             return ""
 
 
-def _text(content: Any) -> str:  # noqa: ANN401 - any JSON
+def _text(content: Any) -> str:
     if isinstance(content, list):
         return " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
