@@ -74,7 +74,7 @@ def test_the_command_needs_nothing_but_python(tmp_path: Path) -> None:
     """`-I -S`: no site-packages, so an import from outside the standard library would fail."""
     target = tmp_path / "env"
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from stack.env_file import main; sys.exit(main())"
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - our own command line
         [sys.executable, "-I", "-S", "-c", code, str(target)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
