@@ -78,6 +78,14 @@ class MemoryLedger:
         """Return revision, zone and test clock."""
         return self._meta
 
+    def known_state(self) -> LedgerState | None:
+        """Return revision, zone and test clock."""
+        return self._meta
+
+    def now(self) -> float:
+        """Return the ledger's time in epoch seconds."""
+        return self._now()
+
     async def reserve(self, request: Reserve) -> ReserveOutcome:
         """Decide and hold."""
         result = await self._submit(request)

@@ -3,6 +3,7 @@
 from owui_budget.clock import Clock, SystemClock
 from owui_budget.config import LedgerSettings
 from owui_budget.database.engine import database_url, make_engine, sqlite_path
+from owui_budget.ledger.ledger_clock import LedgerClock
 from owui_budget.ledger.postgres import PostgresDoor
 from owui_budget.ledger.protocol import LedgerOptions
 from owui_budget.ledger.sql import SqlLedger
@@ -27,7 +28,7 @@ def open_ledger(
         ConfigurationError: the database URL cannot be used.
 
     """
-    chosen = clock or SystemClock()
+    chosen = LedgerClock(clock or SystemClock())
     options = LedgerOptions(zone=limits.timezone, lease=float(limits.lease), process_id=process_id)
     url, engine = database_url(settings), make_engine(settings)
     if url.get_backend_name() == "postgresql":

@@ -16,10 +16,10 @@ import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 from sqlalchemy.engine import URL
 
-from owui_budget.clock import Clock
 from owui_budget.database.migrate import lock_key
 from owui_budget.errors import LedgerUnavailableError
 from owui_budget.ledger.flusher import CommitUnknownError
+from owui_budget.ledger.ledger_clock import LedgerClock
 from owui_budget.ledger.operations import Operation
 from owui_budget.ledger.protocol import LedgerOptions
 from owui_budget.ledger.statements import PostgresStatements, read_event, read_open, read_state, rows_by_key, rows_of
@@ -56,7 +56,7 @@ _COLLIDED: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 class PostgresDoor:
     """Carries batches out on its own connection, and connects again with growing pauses when that breaks."""
 
-    def __init__(self, url: URL, schema: str, clock: Clock, options: LedgerOptions) -> None:
+    def __init__(self, url: URL, schema: str, clock: LedgerClock, options: LedgerOptions) -> None:
         """Take the SQLAlchemy URL; nothing is opened yet."""
         self._dsn = asyncpg_dsn(url)
         self._sql = PostgresStatements(schema, lock_key("counters", schema))
@@ -143,9 +143,10 @@ class PostgresDoor:
             raise LedgerUnavailableError(msg)
         revision, zone, offset, counters, reservations = found
         opened = [read_open(values) for values in json.loads(reservations or "[]")]
+        state = read_state(revision, zone, offset)
         return Locked(
-            state=read_state(revision, zone, offset),
-            now=self._clock.now() + offset,
+            state=state,
+            now=self._clock.learn(state),
             rows=rows_by_key(json.loads(counters or "[]")),
             open={each.id: each for each in opened},
         )

@@ -166,7 +166,7 @@ class Ledger(Protocol):
     """
 
     async def start(self) -> None:
-        """Open the store and check its schema.
+        """Open the store and check its schema. Where that failed for an outage, it may be tried again.
 
         Raises:
             SchemaError: the schema is not the one this version needs.

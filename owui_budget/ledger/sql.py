@@ -8,13 +8,13 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from owui_budget.clock import Clock
 from owui_budget.database import migrate
 from owui_budget.domain.decisions import Standing
 from owui_budget.domain.identity import Counter
 from owui_budget.domain.policy import LimitInForce
 from owui_budget.ledger import audit, upkeep
 from owui_budget.ledger.flusher import Flusher
+from owui_budget.ledger.ledger_clock import LedgerClock
 from owui_budget.ledger.operations import Adjust, Expire, Operation, Release, Renew, Reset, Result, Unopened
 from owui_budget.ledger.protocol import (
     Admitted,
@@ -57,7 +57,7 @@ class SqlLedger:
         self,
         engine: sa.Engine,
         door: Door,
-        clock: Clock,
+        clock: LedgerClock,
         options: LedgerOptions,
         serve_lock: ServeLock | None = None,
         *,
@@ -73,7 +73,7 @@ class SqlLedger:
         self._flusher = Flusher(door.execute)
 
     async def start(self) -> None:
-        """Check the schema and, when serving, make the configured time zone the ledger's."""
+        """Check the schema and, when serving, make the configured time zone the ledger's. May be tried again."""
         if self._serve_lock is not None:
             self._serve_lock.acquire()
         try:
@@ -81,7 +81,8 @@ class SqlLedger:
             if self._serve and await asyncio.to_thread(upkeep.take_zone, self._engine, self._clock, self._options.zone):
                 _log.warning("the ledger's time zone is %s now; its current windows were rebuilt", self._options.zone)
         except BaseException:
-            await self.close()
+            if self._serve_lock is not None:
+                self._serve_lock.release()
             raise
 
     async def close(self) -> None:
@@ -94,7 +95,15 @@ class SqlLedger:
 
     async def state(self) -> LedgerState:
         """Read revision, zone and test clock."""
-        return await asyncio.to_thread(upkeep.state, self._engine)
+        return await asyncio.to_thread(upkeep.state, self._engine, self._clock)
+
+    def known_state(self) -> LedgerState | None:
+        """Return the state as last read, without asking; None before the first read."""
+        return self._clock.state
+
+    def now(self) -> float:
+        """Return the ledger's time in epoch seconds, as last read."""
+        return self._clock.now()
 
     async def reserve(self, request: Reserve) -> ReserveOutcome:
         """Decide and hold in one transaction."""

@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from owui_budget.clock import Clock
 from owui_budget.database.engine import BUSY_TIMEOUT_MS, SQLITE_PRAGMAS
 from owui_budget.errors import LedgerBusyError, LedgerUnavailableError
+from owui_budget.ledger.ledger_clock import LedgerClock
 from owui_budget.ledger.operations import Operation
 from owui_budget.ledger.protocol import LedgerOptions
 from owui_budget.ledger.statements import (
@@ -76,7 +76,7 @@ class ServeLock:
 class SqliteDoor:
     """Carries batches out in its own thread."""
 
-    def __init__(self, database: Path, clock: Clock, options: LedgerOptions) -> None:
+    def __init__(self, database: Path, clock: LedgerClock, options: LedgerOptions) -> None:
         """Take the database file; nothing is opened yet."""
         self._database = database
         self._clock = clock
@@ -142,7 +142,7 @@ class SqliteDoor:
                 opened = [read_open(values) for values in _select(connection, "reservations", step.reservations)]
                 return Locked(
                     state=state,
-                    now=self._clock.now() + state.clock_offset,
+                    now=self._clock.learn(state),
                     rows=rows_by_key(_select(connection, "counters", step.keys)),
                     open={each.id: each for each in opened},
                 )

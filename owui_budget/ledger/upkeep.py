@@ -7,12 +7,12 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from owui_budget.clock import Clock
 from owui_budget.database.tables import counters, meta, notices, reservations
 from owui_budget.domain.decisions import Standing
 from owui_budget.domain.policy import LimitInForce
 from owui_budget.domain.windows import span_of
 from owui_budget.ledger.access import exclusive, read_meta, shared, snapshot
+from owui_budget.ledger.ledger_clock import LedgerClock
 from owui_budget.ledger.protocol import LedgerState, NoticeClaim
 from owui_budget.ledger.rebuild import adopt_zone, open_pools, used_since
 from owui_budget.ledger.records import State, is_pool
@@ -23,24 +23,26 @@ TOMBSTONE_SECONDS: Final = 48 * 3600
 _SWEEP_AT_ONCE: Final = 500
 
 
-def state(engine: sa.Engine) -> LedgerState:
+def state(engine: sa.Engine, clock: LedgerClock) -> LedgerState:
     """Read revision, zone and test clock."""
     with snapshot(engine) as connection:
-        return read_meta(connection)
+        found = read_meta(connection)
+    clock.learn(found)
+    return found
 
 
-def take_zone(engine: sa.Engine, clock: Clock, zone: str) -> bool:
+def take_zone(engine: sa.Engine, clock: LedgerClock, zone: str) -> bool:
     """Make `zone` the ledger's zone, rebuilding the current windows; False if it was already."""
-    if state(engine).zone == zone:
+    if state(engine, clock).zone == zone:
         return False
     with exclusive(engine) as connection:
-        return adopt_zone(connection, zone, clock.now() + read_meta(connection).clock_offset)
+        return adopt_zone(connection, zone, clock.learn(read_meta(connection)))
 
 
-def take_pools(engine: sa.Engine, clock: Clock, keys: Sequence[str]) -> None:
+def take_pools(engine: sa.Engine, clock: LedgerClock, keys: Sequence[str]) -> None:
     """Open the counter rows of pools from their events."""
     with exclusive(engine) as connection:
-        open_pools(connection, keys, clock.now() + read_meta(connection).clock_offset)
+        open_pools(connection, keys, clock.learn(read_meta(connection)))
 
 
 def set_clock_offset(engine: sa.Engine, seconds: float) -> None:
@@ -52,10 +54,10 @@ def set_clock_offset(engine: sa.Engine, seconds: float) -> None:
         connection.execute(sa.update(meta).values(clock_offset=float(seconds)))
 
 
-def expired(engine: sa.Engine, clock: Clock) -> list[str]:
+def expired(engine: sa.Engine, clock: LedgerClock) -> list[str]:
     """Return some reservations whose lease ran out, the longest overdue first."""
     with snapshot(engine) as connection:
-        now = clock.now() + read_meta(connection).clock_offset
+        now = clock.learn(read_meta(connection))
         overdue = (
             sa.select(reservations.c.id)
             .where(reservations.c.state == State.HELD.value, reservations.c.lease_until <= now)
@@ -65,11 +67,11 @@ def expired(engine: sa.Engine, clock: Clock) -> list[str]:
         return list(connection.scalars(overdue))
 
 
-def purge_tombstones(engine: sa.Engine, clock: Clock) -> int:
+def purge_tombstones(engine: sa.Engine, clock: LedgerClock) -> int:
     """Forget calls released long ago; return how many."""
     old = reservations.c.state == State.RELEASED.value
     with snapshot(engine) as connection:
-        before = clock.now() + read_meta(connection).clock_offset - TOMBSTONE_SECONDS
+        before = clock.learn(read_meta(connection)) - TOMBSTONE_SECONDS
         overdue = old & (reservations.c.lease_until < before)
         if connection.scalar(sa.select(reservations.c.id).where(overdue).limit(1)) is None:
             return 0  # so that a sweep with nothing to do takes no write lock
@@ -77,13 +79,13 @@ def purge_tombstones(engine: sa.Engine, clock: Clock) -> int:
         return connection.execute(sa.delete(reservations).where(overdue)).rowcount
 
 
-def claim_notices(engine: sa.Engine, clock: Clock, claims: Sequence[NoticeClaim]) -> list[NoticeClaim]:
+def claim_notices(engine: sa.Engine, clock: LedgerClock, claims: Sequence[NoticeClaim]) -> list[NoticeClaim]:
     """Claim warnings; return those nobody had claimed."""
     if not claims:
         return []
     with shared(engine) as connection:
         insert = _insert_ignoring(connection)
-        now = clock.now()
+        now = clock.machine()
         return [
             claim
             for claim in claims
@@ -109,7 +111,7 @@ def _insert_ignoring(connection: sa.Connection) -> sa.Executable:
     return sqlite.insert(notices).on_conflict_do_nothing()
 
 
-def standings(engine: sa.Engine, clock: Clock, limits: Iterable[LimitInForce]) -> tuple[Standing, ...]:
+def standings(engine: sa.Engine, clock: LedgerClock, limits: Iterable[LimitInForce]) -> tuple[Standing, ...]:
     """Read where `limits` stand, changing nothing. A pool without a counter row is summed from its events."""
     wanted = tuple(limits)
     keys = {limit.counter.key for limit in wanted}
@@ -117,7 +119,7 @@ def standings(engine: sa.Engine, clock: Clock, limits: Iterable[LimitInForce]) -
         ledger = read_meta(connection)
         columns = (counters.c[name] for name in COUNTER_COLUMNS)
         rows = rows_by_key(connection.execute(sa.select(*columns).where(counters.c.key.in_(keys))).all())
-        now = clock.now() + ledger.clock_offset
+        now = clock.learn(ledger)
         found = []
         for limit in wanted:
             row = rows.get(limit.counter.key)
