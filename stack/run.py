@@ -118,8 +118,7 @@ class Stack:
         return self.plan.environment(instance)
 
     def _migrate(self) -> None:
-        if sync.available():
-            sync.migrate(self.state, self.plan.environment("migrate"), self.plan.command("migrate"))
+        sync.migrate(self.state, self.plan.environment("migrate"), self.plan.command("migrate"))
         if "litellm" in self.wishes.services:
             litellm.migrate(self.plan.environment("litellm")["DATABASE_URL"], self.say)
 

@@ -10,6 +10,13 @@ from stack.processes import Program, base_environment
 from stack.rewrite import LOOPBACK, listen_on
 from stack.state import State
 
+_UPGRADE = """
+from owui_budget.config import load_sync_settings
+from owui_budget.database.engine import make_engine
+from owui_budget.database.migrate import upgrade
+upgrade(make_engine(load_sync_settings()))
+"""
+
 
 def migrate(state: State, environment: dict[str, str], command: list[str]) -> None:
     """Run the one-shot service to its end.
@@ -18,6 +25,9 @@ def migrate(state: State, environment: dict[str, str], command: list[str]) -> No
         StackError: it failed.
 
     """
+    if not available():
+        # Until the command line is there.
+        command = ["python", "-c", _UPGRADE]
     variables = {**base_environment(state.home), **environment}
     tools.run([executable(command[0]), *command[1:]], "owui-budget's migrations", variables)
 
