@@ -1,7 +1,7 @@
 """Wiring from the environment: where things are and which secrets open them. Policy is in limits.yaml.
 
-One class per program, so that each names only what it needs. Misspelt `OWUI_BUDGET_*` names are refused: pydantic-settings
-would ignore them in silence.
+One class per program, so that each names only what it needs. Misspelt `OWUI_BUDGET_*` names are refused:
+pydantic-settings would ignore them in silence.
 """
 
 import difflib
@@ -22,10 +22,21 @@ DEFAULT_DATABASE_URL = "sqlite:///owui-budget.db"
 S = TypeVar("S", bound="LedgerSettings")
 
 
+def _database(url: SecretStr) -> SecretStr:
+    scheme, separator, _ = url.get_secret_value().partition("://")
+    if not separator or scheme.partition("+")[0] not in {"sqlite", "postgresql", "postgres"}:
+        msg = "must start with sqlite:/// or postgresql://"
+        raise ValueError(msg)
+    return url
+
+
 class LedgerSettings(BaseSettings):
     """What every program needs: the ledger's database and limits.yaml."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
+    # Without hide_input_in_errors pydantic quotes an unusable secret in the error that ours is raised from.
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     database_url: SecretStr = SecretStr(DEFAULT_DATABASE_URL)
     """SQLAlchemy URL: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`."""
@@ -36,11 +47,7 @@ class LedgerSettings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: SecretStr) -> SecretStr:
-        scheme = value.get_secret_value().partition("://")[0].partition("+")[0]
-        if scheme not in {"sqlite", "postgresql", "postgres"}:
-            msg = "must start with sqlite:/// or postgresql://"
-            raise ValueError(msg)
-        return value
+        return _database(value)
 
     def limits(self) -> Limits:
         """Read limits.yaml.
@@ -56,7 +63,7 @@ class ConnectionSettings(LedgerSettings):
     """What proves that a call comes from Open WebUI, and where unwritten usage is kept."""
 
     jwt_secret: SecretStr | None = None
-    """Open WebUI's FORWARD_USER_INFO_HEADER_JWT_SECRET. Without it plain user headers are believed on connection keys."""
+    """Open WebUI's FORWARD_USER_INFO_HEADER_JWT_SECRET. Without it, plain user headers count on connection keys."""
     connection_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """The LiteLLM keys that Open WebUI connections use, comma separated. Only on them are its headers believed."""
     spool_dir: Path = Path("owui-budget-spool")
@@ -104,6 +111,11 @@ class SyncSettings(ConnectionSettings):
     safety_threshold: Annotated[int, Field(ge=0, le=100)] = 30
     """Percentage of groups or members that may disappear in one sync before it asks for --accept."""
 
+    @field_validator("openwebui_database_url")
+    @classmethod
+    def _known_source(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else _database(value)
+
     @field_validator("openwebui_url", "litellm_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
@@ -141,12 +153,15 @@ def known_names() -> frozenset[str]:
 
 def unknown_names(environment: Mapping[str, str]) -> dict[str, str | None]:
     """Return `OWUI_BUDGET_*` names in `environment` that nothing reads, each with the nearest known name if any."""
-    known = known_names()
-    return {
-        name: next(iter(difflib.get_close_matches(name.upper(), known, n=1)), None)
-        for name in sorted(environment)
-        if name.upper().startswith(PREFIX) and name.upper() not in known
-    }
+    # Compared without the prefix, which alone would make any two names look alike.
+    known = {name.removeprefix(PREFIX) for name in known_names()}
+    unknown: dict[str, str | None] = {}
+    for name in sorted(environment):
+        rest = name.upper().removeprefix(PREFIX)
+        if name.upper().startswith(PREFIX) and rest not in known:
+            near = difflib.get_close_matches(rest, sorted(known), n=1)
+            unknown[name] = PREFIX + near[0] if near else None
+    return unknown
 
 
 def _load(settings: type[S]) -> S:

@@ -4,6 +4,8 @@ Group limits live in Open WebUI; this file holds everything else that is policy 
 limits of several groups combine, defaults, weights, and what happens when the ledger cannot be reached.
 """
 
+import hashlib
+import re
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
@@ -13,6 +15,8 @@ from zoneinfo import ZoneInfo
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 from owui_budget.domain.charge import Weights
 from owui_budget.domain.decisions import Admission
@@ -84,10 +88,19 @@ def _member_limits(value: object) -> UsageLimits | None:
         raise ValueError(str(error)) from error
 
 
+def _number(value: object) -> object:
+    if isinstance(value, bool):  # pydantic would read 1 and 0: `task_allowance: false` would allow nothing
+        msg = "must be a number, not true or false"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic collects ValueErrors
+    return value
+
+
+_NUMBER = BeforeValidator(_number)
+
 MemberLimits = Annotated[Any, BeforeValidator(_member_limits)]
-Tokens = Annotated[int, Field(ge=0, le=10**15 - 1)]
-Percentage = Annotated[int, Field(ge=1, le=100)]
-Weight = Annotated[Decimal, Field(ge=0, le=1_000_000)]
+Tokens = Annotated[int, _NUMBER, Field(ge=0, le=10**15 - 1)]
+Percentage = Annotated[int, _NUMBER, Field(ge=1, le=100)]
+Weight = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=12)]
 
 
 class _Section(BaseModel):
@@ -99,6 +112,8 @@ class EstimateSettings(_Section):
 
     completion_floor: Tokens = 256
     """What one answer is expected to take before anything has been learned about its model."""
+    completion_ceiling: Annotated[int, _NUMBER, Field(ge=1, le=1_000_000)] = 32_000
+    """The most that is held for one answer (last_request admission), so that an absurd `max_tokens` blocks no pool."""
     per_message: Tokens = 16
     """Ceiling of what a chat template adds to one message (strict admission)."""
     per_part: Tokens = 2_000
@@ -120,11 +135,11 @@ class Limits(_Section):
     admins: Admins = Admins.EXEMPT
     admission: Admission = Admission.LAST_REQUEST
     on_ledger_error: OnLedgerError = OnLedgerError.OPEN
-    open_for: Annotated[int, Field(ge=0, le=86_400)] = 300
+    open_for: Annotated[int, _NUMBER, Field(ge=0, le=86_400)] = 300
     """Seconds per outage and process during which `on_ledger_error: open` admits."""
-    reserve_timeout: Annotated[float, Field(gt=0, le=60)] = 0.5
+    reserve_timeout: Annotated[float, _NUMBER, Field(gt=0, le=60)] = 0.5
     """Seconds after which an admission gives up on the ledger."""
-    lease: Annotated[int, Field(ge=10, le=3_600)] = 120
+    lease: Annotated[int, _NUMBER, Field(ge=10, le=3_600)] = 120
     """Seconds a reservation lives without being renewed."""
     task_allowance: Tokens = 20_000
     """Tokens per user and day that background tasks may take without counting."""
@@ -132,7 +147,7 @@ class Limits(_Section):
     weights: dict[str, Weight] = Field(default_factory=dict)
     cache_hits: CacheHits = CacheHits.FREE
     route_charges: dict[str, Tokens] = Field(default_factory=dict)
-    """Tokens charged per call on a route whose provider reported no usage, such as `audio_speech: 1000`."""
+    """Tokens charged per call on a route whose provider reported no usage, such as `speech: 1000`."""
     ungoverned: Ungoverned = Ungoverned.REFUSE
     batches: Ungoverned = Ungoverned.REFUSE
     match_email: bool = False
@@ -141,8 +156,8 @@ class Limits(_Section):
     contact: Annotated[str, Field(max_length=200)] | None = None
     """A line of the operator's own at the end of every refusal."""
     estimate: EstimateSettings = EstimateSettings()
-    retention_days: Annotated[int, Field(ge=62, le=36_500)] = 400
-    mirror_members_max: Annotated[int, Field(ge=0, le=100_000)] = 1_000
+    retention_days: Annotated[int, _NUMBER, Field(ge=62, le=36_500)] = 400
+    mirror_members_max: Annotated[int, _NUMBER, Field(ge=0, le=100_000)] = 1_000
     """Teams of more members than this are mirrored to LiteLLM without members."""
 
     @model_validator(mode="after")
@@ -171,9 +186,40 @@ class Limits(_Section):
         )
 
     @cached_property
+    def digest(self) -> str:
+        """Twelve hex digits that differ when the content does: shows processes that read different files."""
+        # Sets print in another order in every process; the order of weights means something and stays.
+        content = {**self.model_dump(mode="python"), "tasks": sorted(self.tasks)}
+        return hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()[:12]
+
+    @cached_property
     def model_weights(self) -> Weights:
         """The weights as the rules take them, first matching glob first."""
         return Weights(dict(self.weights))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without two of its traps: of a key written twice the first is lost, and `0100` is 64, `1:30` is 90."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise ComposerError(problem=f"{key.value!r} is written twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        text = str(self.construct_scalar(node))
+        if not re.fullmatch(r"[-+]?(0|[1-9][0-9_]{0,29})", text):
+            problem = f"{text[:40]!r} is no plain decimal number of at most 30 digits; quote it if it is text"
+            raise ConstructorError(problem=problem, problem_mark=node.start_mark)
+        return int(text)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def load_limits(path: Path | None) -> Limits:
@@ -186,11 +232,11 @@ def load_limits(path: Path | None) -> Limits:
     if path is None:
         return Limits()
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror}; set OWUI_BUDGET_LIMITS_FILE to the file, or unset it for defaults"
         raise ConfigurationError(msg) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a date such as 2026-13-01
         msg = f"{path} is not valid YAML: {error}"
         raise ConfigurationError(msg) from error
     if content is not None and not isinstance(content, dict):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 from fnmatch import fnmatchcase
 
 
@@ -47,5 +47,9 @@ class Weights:
 
 
 def weighted(tokens: int, weight: Decimal) -> int:
-    """Return `tokens` times `weight`, rounded up to a whole token."""
-    return int((Decimal(tokens) * weight).to_integral_value(rounding=ROUND_CEILING))
+    """Return `tokens` times `weight`, rounded up to a whole token.
+
+    In whole numbers: a Decimal product would first be rounded to the 28 digits of the thread's decimal context.
+    """
+    numerator, denominator = weight.as_integer_ratio()
+    return -(-tokens * numerator // denominator)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import itemgetter
 
 from owui_budget.domain.policy import LimitInForce
 from owui_budget.domain.windows import Span
@@ -118,10 +119,11 @@ def notices_due(standings: Iterable[Standing], percentages: Iterable[int]) -> tu
 
 
 def _notice(standing: Standing, steps: list[int]) -> Notice | None:
-    hard = standing.limit.bounds.hard
-    passed = [(hard * step // 100, str(step)) for step in steps if hard and standing.used * 100 >= hard * step]
-    if standing.past_soft and standing.limit.bounds.soft is not None:
-        passed.append((standing.limit.bounds.soft, "soft"))
-    if not passed or (standing.used == 0):
+    soft, hard = standing.limit.bounds.soft, standing.limit.bounds.hard
+    # In hundredths of a token, so that no threshold is rounded onto another; of equal ones the soft limit is named.
+    passed = [] if soft is None else [(soft * 100, "soft")]
+    passed += [(hard * step, str(step)) for step in steps if hard]
+    passed = [each for each in passed if each[0] <= standing.used * 100]
+    if not passed or standing.used == 0:
         return None
-    return Notice(standing, max(passed)[1])
+    return Notice(standing, max(passed, key=itemgetter(0))[1])

@@ -21,6 +21,7 @@ MAX_TOKENS = 10**15 - 1
 MAX_PRIORITY = 1_000_000
 DEFAULT_PRIORITY = 100
 _PRINTABLE = 10**20
+_NAMED_KEYS = 5
 
 
 class Scope(StrEnum):
@@ -174,9 +175,11 @@ def _parse_tokens(value: object, place: str, reasons: list[str]) -> int | None:
 
 
 def _unknown(value: Mapping[Any, Any], known: set[str], place: str) -> Iterator[str]:
-    for key in value:
-        if key not in known:
-            yield f"{place} has the unknown key {_show(key)}; known are {', '.join(sorted(known))}"
+    strays = [key for key in value if key not in known]
+    for key in strays[:_NAMED_KEYS]:
+        yield f"{place} has the unknown key {_show(key)}; known are {', '.join(sorted(known))}"
+    if len(strays) > _NAMED_KEYS:
+        yield f"{place} has {len(strays) - _NAMED_KEYS:,} more unknown keys"
 
 
 _NAMES: dict[type, str] = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
@@ -190,5 +193,7 @@ def _show(value: object) -> str:
     """Quote a value from outside, cut short: reports stay readable whatever an admin pasted."""
     if isinstance(value, int) and abs(value) > _PRINTABLE:
         return "a huge number"  # Python refuses to print integers of more than 4,300 digits
-    text = repr(value)
+    if value is not None and not isinstance(value, (bool, int, float, str)):
+        return _name(value)  # nor does it print what is nested deeper than its stack
+    text = repr(value[:40] if isinstance(value, str) else value)
     return text if len(text) <= 40 else f"{text[:37]}..."  # noqa: PLR2004

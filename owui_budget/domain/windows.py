@@ -42,11 +42,11 @@ def span_of(window: Window, moment: float, zone: ZoneInfo) -> Span:
     """Return the window of kind `window` that holds `moment` (epoch seconds) in `zone`.
 
     Raises:
-        OverflowError, ValueError: `moment` lies outside the years 2 to 9998.
+        OverflowError, ValueError, OSError: `moment` lies outside the years 2 to 9998.
 
     """
-    # A window never starts inside an hour that holds no boundary, so one computation serves every call of that hour.
-    # Zones shift by quarters of an hour at the finest (and by odd seconds before 1972), hence the exact check below.
+    # Windows start and zones shift at quarters of an hour nowadays, so one computation serves a quarter. Some zones
+    # shifted at one minute past, and before 1972 at odd seconds, hence the exact check below.
     span = _span_near(window, int(moment // 900) * 900, zone)
     return span if span.contains(moment) else _span_at(window, moment, zone)
 
@@ -59,7 +59,8 @@ def _span_near(window: Window, moment: int, zone: ZoneInfo) -> Span:
 def _span_at(window: Window, moment: float, zone: ZoneInfo) -> Span:
     local = datetime.fromtimestamp(moment, zone).replace(tzinfo=None)
     # Local clocks jump both ways, so the window is found among the boundaries around it rather than by flooring: a
-    # boundary that falls into a gap happens at the jump, one that happens twice counts the first time (an hour, both).
+    # boundary that is skipped happens when clocks without the jump would show it (which is at the jump itself where
+    # clocks jump at the boundary), one that happens twice counts the first time (an hour, both times).
     folds = (0, 1) if window is Window.HOURLY else (0,)
     boundaries = sorted(
         {
@@ -74,7 +75,7 @@ def _span_at(window: Window, moment: float, zone: ZoneInfo) -> Span:
 
 
 def _local_starts(window: Window, local: datetime) -> list[datetime]:
-    """The local starts of the windows around `local`: two before, its own, two after."""
+    """The local starts of the windows around `local`: enough to either side for any jump of its zone."""
     match window:
         case Window.HOURLY:
             hour = local.replace(minute=0, second=0, microsecond=0)
