@@ -47,7 +47,7 @@ def _compare(connection: sa.Connection, keys: Collection[str] | None) -> list[Di
             Discrepancy(key, window.value, "used", counted, truth)
             for key, counted, truth in connection.execute(differs)
         )
-        for key, begun, counted in connection.execution_options(yield_per=1_000).execute(holds):
+        for key, begun, counted in connection.execute(holds, execution_options={"yield_per": 1_000}):
             truth = held.get((key, window, begun), 0)
             if counted != truth:
                 found.append(Discrepancy(key, window.value, "held", counted, truth))

@@ -100,15 +100,15 @@ def claim_notices(engine: sa.Engine, clock: LedgerClock, claims: Sequence[Notice
                     "hard": claim.hard,
                     "claimed_at": now,
                 },
-            ).rowcount
-            == 1
+            ).first()
         ]
 
 
 def _insert_ignoring(connection: sa.Connection) -> sa.Executable:
+    """Return an insert that answers with a row if it inserted one."""
     if connection.dialect.name == "postgresql":
-        return postgresql.insert(notices).on_conflict_do_nothing()
-    return sqlite.insert(notices).on_conflict_do_nothing()
+        return postgresql.insert(notices).on_conflict_do_nothing().returning(notices.c.user_id)
+    return sqlite.insert(notices).on_conflict_do_nothing().returning(notices.c.user_id)
 
 
 def standings(engine: sa.Engine, clock: LedgerClock, limits: Iterable[LimitInForce]) -> tuple[Standing, ...]:
