@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 
 from litellm.proxy._types import ProxyException
 
+from owui_budget import wording
 from owui_budget.domain.decisions import Refused, Standing
-from owui_budget_hooks import headers, words
+from owui_budget_hooks import headers
 
 _HELD_RETRY_SECONDS = 5
 """When calls still running hold the rest, their end may free some of it long before the reset."""
@@ -57,7 +58,7 @@ class BudgetExceeded(BudgetAnswer):
         retry = headers.retry_after(blocking, now)
         super().__init__(
             429,
-            words.refusal(blocking, now, zone, contact),
+            wording.refusal(blocking, now, zone, contact),
             "insufficient_quota",
             "budget_exceeded",
             headers={
@@ -78,7 +79,7 @@ def _budget(standing: Standing, zone: ZoneInfo) -> dict[str, Any]:
         "limit": limit.bounds.hard,
         "used": standing.used,
         "remaining": standing.remaining or 0,
-        "resets_at": words.iso(standing.span.end, zone),
+        "resets_at": wording.iso(standing.span.end, zone),
     }
 
 

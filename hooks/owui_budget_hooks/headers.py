@@ -10,9 +10,9 @@ from collections import Counter as Tally
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
+from owui_budget import wording
 from owui_budget.domain.decisions import Decision, Refused, Standing, Warned, nearest_end
 from owui_budget.domain.limits import Scope
-from owui_budget_hooks import words
 
 
 def render(decision: Decision, now: float, zone: ZoneInfo) -> dict[str, str]:
@@ -25,9 +25,9 @@ def render(decision: Decision, now: float, zone: ZoneInfo) -> dict[str, str]:
     headers["X-Budget-Policy"] = _policy(shown)
     if shown.remaining is not None:
         headers["X-Budget-Remaining-Tokens"] = str(shown.remaining)
-    headers["X-Budget-Reset"] = words.iso(shown.span.end, zone)
+    headers["X-Budget-Reset"] = wording.iso(shown.span.end, zone)
     if isinstance(decision, Warned):
-        headers["X-Budget-Warning"] = words.header_warning(decision.past_soft[0], now, zone)
+        headers["X-Budget-Warning"] = wording.header_warning(decision.past_soft[0], now, zone)
     return headers
 
 

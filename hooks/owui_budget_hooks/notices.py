@@ -12,10 +12,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
+from owui_budget import wording
 from owui_budget.domain.decisions import Notice, notices_due
 from owui_budget.errors import LedgerUnavailableError
 from owui_budget.ledger.protocol import Ledger, NoticeClaim
-from owui_budget_hooks import words
 from owui_budget_hooks.inflight import InFlight
 
 log = logging.getLogger("owui_budget.notices")
@@ -63,7 +63,7 @@ class Notices:
     def frame(self, notices: tuple[Notice, ...]) -> bytes:
         """Return the server-sent event that makes Open WebUI show one toast with all `notices`."""
         now = self._now()
-        text = " ".join(words.warning(notice, now, self._zone) for notice in notices)
+        text = " ".join(wording.warning(notice, now, self._zone) for notice in notices)
         event = {"event": {"type": "notification", "data": {"type": "warning", "content": text}}}
         return f"data: {json.dumps(event)}\n\n".encode()
 
