@@ -22,12 +22,14 @@ from stack.surroundings import shell
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The whole stack on this machine, without Docker.")
 
+AS_IN_THE_SHELL = Wishes(real_provider=True)
 StateDir = Annotated[Path, typer.Option("--state-dir", help="Where data, logs and secrets of this stack lie.")]
 
 
 @app.command()
 def up(
-    state_dir: StateDir = DEFAULT_STATE,
+    state_dir: AS_IN_THE_SHELL = Wishes(real_provider=True)
+StateDir = DEFAULT_STATE,
     *,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return when everything is healthy, and leave it running.")
@@ -35,7 +37,7 @@ def up(
 ) -> None:
     """Start everything, wait until it is healthy, and stay until Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)
-    stack = Stack(state_dir)
+    stack = Stack(state_dir, AS_IN_THE_SHELL)
     started = time.monotonic()
     try:
         with terminal.progress() as say:
@@ -59,7 +61,8 @@ def up(
 
 
 @app.command()
-def down(state_dir: StateDir = DEFAULT_STATE) -> None:
+def down(state_dir: AS_IN_THE_SHELL = Wishes(real_provider=True)
+StateDir = DEFAULT_STATE) -> None:
     """Stop everything; the data stay."""
     state = State(state_dir.resolve())
     if not state.run.exists():
@@ -71,7 +74,8 @@ def down(state_dir: StateDir = DEFAULT_STATE) -> None:
 
 
 @app.command()
-def status(state_dir: StateDir = DEFAULT_STATE) -> None:
+def status(state_dir: AS_IN_THE_SHELL = Wishes(real_provider=True)
+StateDir = DEFAULT_STATE) -> None:
     """Show which processes run."""
     state = State(state_dir.resolve())
     state.prepare()
@@ -82,7 +86,8 @@ def status(state_dir: StateDir = DEFAULT_STATE) -> None:
 @app.command()
 def logs(
     names: Annotated[list[str] | None, typer.Argument(help="Processes; all when left out.")] = None,
-    state_dir: StateDir = DEFAULT_STATE,
+    state_dir: AS_IN_THE_SHELL = Wishes(real_provider=True)
+StateDir = DEFAULT_STATE,
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing new lines.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n")] = 30,
@@ -101,7 +106,8 @@ def logs(
 
 @app.command()
 def clean(
-    state_dir: StateDir = DEFAULT_STATE,
+    state_dir: AS_IN_THE_SHELL = Wishes(real_provider=True)
+StateDir = DEFAULT_STATE,
     *,
     everything: Annotated[bool, typer.Option("--all", help="The installed tools, too.")] = False,
 ) -> None:
@@ -115,9 +121,10 @@ def clean(
 
 
 @app.command()
-def demo(state_dir: StateDir = DEFAULT_STATE) -> None:
+def demo(state_dir: AS_IN_THE_SHELL = Wishes(real_provider=True)
+StateDir = DEFAULT_STATE) -> None:
     """Play the story: limit, warning, refusal, raise. On the running stack, or on one started for it."""
-    stack = Stack(state_dir)
+    stack = Stack(state_dir, AS_IN_THE_SHELL)
     running = processes.find(stack.state, "openwebui") is not None
     try:
         with terminal.progress() as say:
@@ -131,9 +138,10 @@ def demo(state_dir: StateDir = DEFAULT_STATE) -> None:
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def budget(context: typer.Context, state_dir: StateDir = DEFAULT_STATE) -> None:
+def budget(context: typer.Context, state_dir: AS_IN_THE_SHELL = Wishes(real_provider=True)
+StateDir = DEFAULT_STATE) -> None:
     """Run owui-budget with the environment of the stack's sync job."""
-    plan = Plan(State(state_dir.resolve()), Wishes())
+    plan = Plan(State(state_dir.resolve()), AS_IN_THE_SHELL)
     variables = {**shell(), **plan.environment("sync")}
     done = subprocess.run([sync.executable(), *context.args], env=variables, check=False)
     raise typer.Exit(done.returncode)

@@ -39,6 +39,8 @@ class Wishes:
     """Other folders in the place of a mount's source in compose, such as {"./proxy_config": tmp_path}."""
     replicas: Mapping[str, int] = field(default_factory=dict)
     """How many processes of `litellm` and `sync`."""
+    real_provider: bool = False
+    """Whether a real provider that the shell names is used. Not in tests: they would spend somebody's money."""
 
     def __post_init__(self) -> None:
         """Refuse a misspelt service."""
@@ -132,7 +134,8 @@ class Plan:
     def _values(self) -> dict[str, str]:
         """Return the variables of docker-compose.yml: the remembered secrets, and what depends on this start."""
         remembered = env_file.write(ROOT / ".env.example", self.state.env_file).values
-        given = {name: shell()[name] for name in UPSTREAM_NAMES if shell().get(name)}
+        allowed = UPSTREAM_NAMES if self.wishes.real_provider else ()
+        given = {name: shell()[name] for name in allowed if shell().get(name)}
         values = {name: value for name, value in {**remembered, **given}.items() if value}
         if ("UPSTREAM_BASE_URL" in values) != ("UPSTREAM_API_KEY" in values):
             raise StackError(

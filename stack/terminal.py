@@ -6,7 +6,6 @@ from contextlib import contextmanager
 import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.markup import escape
-from rich.panel import Panel
 from rich.table import Table
 
 from stack import processes
@@ -34,33 +33,44 @@ def progress() -> Iterator[Say]:
 
 def welcome(endpoints: Endpoints, *, simulated: bool) -> None:
     """Print addresses, logins and three things to try."""
-    logins = Table.grid(padding=(0, 3))
-    logins.add_row("[bold]who[/bold]", "[bold]e-mail[/bold]", "[bold]password[/bold]", "[bold]groups[/bold]")
-    logins.add_row("admin", endpoints.openwebui.admin_email, endpoints.openwebui.admin_password, "")
-    for user in endpoints.users:
-        logins.add_row("user", user.email, user.password, ", ".join(user.groups) or "(none)")
-    addresses = Table.grid(padding=(0, 3))
-    addresses.add_row("Open WebUI", f"[link={endpoints.openwebui.url}]{endpoints.openwebui.url}[/link]")
-    addresses.add_row("LiteLLM", f"{endpoints.litellm.url}/ui   (admin / {endpoints.litellm.master_key})")
-    addresses.add_row("sync job", f"{endpoints.sync.url}/health")
-    addresses.add_row("models", "simulated; answers are made up" if simulated else f"from {endpoints.upstream.url}")
-    console.print(Panel(addresses, title="running", title_align="left"))
-    console.print(Panel(logins, title="logins", title_align="left"))
-    limited = next((user for user in endpoints.users if "Interns" in user.groups), None)
-    if limited is not None:
-        console.print(_things_to_try(limited.email))
-
-
-def _things_to_try(email: str) -> Panel:
-    text = (
-        f"1. Sign in as {email} and send [cyan]\\[\\[sim tokens=300]][/cyan] a few times:\n"
-        "   first a warning, then a refusal.\n"
-        "2. Sign in as the admin, open Admin Panel > Users > Groups > Interns and raise the daily limit;\n"
-        "   a few seconds later the same user goes on.\n"
-        f"3. In another terminal: [cyan]make demo[/cyan] plays the whole story, and\n"
-        f"   [cyan]make budget ARGS='explain {email}'[/cyan] says which limits hold and why."
+    models = "simulated; answers are made up" if simulated else f"from {endpoints.upstream.url}"
+    _heading("running")
+    _rows(
+        ("Open WebUI", endpoints.openwebui.url),
+        ("LiteLLM", f"{endpoints.litellm.url}/ui"),
+        ("", f"admin, password {endpoints.litellm.master_key}"),
+        ("sync job", f"{endpoints.sync.url}/health"),
+        ("models", models),
     )
-    return Panel(text, title="three things to try", title_align="left")
+    _heading("logins to Open WebUI")
+    admin = (endpoints.openwebui.admin_email, endpoints.openwebui.admin_password, "admin")
+    people = [(user.email, user.password, ", ".join(user.groups) or "in no group") for user in endpoints.users]
+    _rows(*[(email, f"{password:<22}{groups}") for email, password, groups in (admin, *people)])
+    limited = next((user.email for user in endpoints.users if "Interns" in user.groups), None)
+    if limited is not None:
+        _heading("three things to try")
+        _lines(
+            f"1. Sign in as {limited} and send [[sim tokens=300]] a few times: first a warning, then a refusal.",
+            "2. Sign in as the admin, open Admin Panel > Users > Groups > Interns and raise the daily limit;",
+            "   a few seconds later the same user goes on.",
+            "3. In another terminal, make demo plays the whole story, and",
+            f"   make budget ARGS='explain {limited}' says which limits hold and why.",
+        )
+
+
+def _heading(text: str) -> None:
+    console.print(f"\n[bold]{text}[/bold]")
+
+
+def _rows(*rows: tuple[str, str]) -> None:
+    width = max(len(name) for name, _ in rows) + 3
+    _lines(*(f"{name:<{width}}{text}" for name, text in rows))
+
+
+def _lines(*lines: str) -> None:
+    # Not wrapped: a key that is broken into two lines cannot be copied.
+    for line in lines:
+        console.print(f"  {escape(line)}", soft_wrap=True)
 
 
 def status(state: State) -> bool:

@@ -19,9 +19,9 @@ if (process.argv.includes('--version')) {
 const { bindAdapter } = require('@prisma/driver-adapter-utils');
 const { PrismaPg } = require('@prisma/adapter-pg');
 const { parse } = require('graphql');
-const { Pool } = require('pg');
 const bindings = require('@prisma/client/runtime/query_engine_bg.postgresql.js');
 const { fieldTypes } = require('./datamodel.cjs');
+const { openPool } = require('./driver.cjs');
 const { toAnswer, toQuery } = require('./protocol.cjs');
 
 const NO_TRACE = JSON.stringify({});
@@ -33,14 +33,12 @@ function databaseUrl() {
   return new URL((overwritten && overwritten.url) || process.env.DATABASE_URL);
 }
 
-function openPool() {
+function openDatabase() {
   const url = databaseUrl();
   const schema = url.searchParams.get('schema') || undefined;
   const max = Number(url.searchParams.get('connection_limit') || 10);
   for (const option of PRISMA_OPTIONS) url.searchParams.delete(option);
-  const pool = new Pool({ connectionString: url.toString(), max });
-  // Without a listener, an idle connection that the server closes would end this process.
-  pool.on('error', (error) => console.error('query-engine: idle connection:', error.message));
+  const pool = openPool({ connectionString: url.toString(), max });
   return bindAdapter(new PrismaPg(pool, schema ? { schema } : undefined));
 }
 
@@ -60,7 +58,7 @@ async function startEngine(datamodel) {
     engineProtocol: 'json',
     enableTracing: false,
   };
-  const engine = new bindings.QueryEngine(options, () => {}, openPool());
+  const engine = new bindings.QueryEngine(options, () => {}, openDatabase());
   await engine.connect(NO_TRACE);
   return engine;
 }

@@ -68,7 +68,7 @@ def test_half_a_real_provider_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("UPSTREAM_BASE_URL", "https://provider.example/v1")
     monkeypatch.delenv("UPSTREAM_API_KEY", raising=False)
     with pytest.raises(StackError, match="belong together"):
-        plan(tmp_path)
+        plan(tmp_path, Wishes(real_provider=True))
 
 
 def test_a_misspelt_service_is_refused() -> None:
