@@ -28,8 +28,7 @@ StateDir = Annotated[Path, typer.Option("--state-dir", help="Where data, logs an
 
 @app.command()
 def up(
-    state_dir: AS_IN_THE_SHELL = Wishes(real_provider=True)
-StateDir = DEFAULT_STATE,
+    state_dir: StateDir = DEFAULT_STATE,
     *,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return when everything is healthy, and leave it running.")
@@ -61,8 +60,7 @@ StateDir = DEFAULT_STATE,
 
 
 @app.command()
-def down(state_dir: AS_IN_THE_SHELL = Wishes(real_provider=True)
-StateDir = DEFAULT_STATE) -> None:
+def down(state_dir: StateDir = DEFAULT_STATE) -> None:
     """Stop everything; the data stay."""
     state = State(state_dir.resolve())
     if not state.run.exists():
@@ -74,8 +72,7 @@ StateDir = DEFAULT_STATE) -> None:
 
 
 @app.command()
-def status(state_dir: AS_IN_THE_SHELL = Wishes(real_provider=True)
-StateDir = DEFAULT_STATE) -> None:
+def status(state_dir: StateDir = DEFAULT_STATE) -> None:
     """Show which processes run."""
     state = State(state_dir.resolve())
     state.prepare()
@@ -86,8 +83,7 @@ StateDir = DEFAULT_STATE) -> None:
 @app.command()
 def logs(
     names: Annotated[list[str] | None, typer.Argument(help="Processes; all when left out.")] = None,
-    state_dir: AS_IN_THE_SHELL = Wishes(real_provider=True)
-StateDir = DEFAULT_STATE,
+    state_dir: StateDir = DEFAULT_STATE,
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing new lines.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n")] = 30,
@@ -106,8 +102,7 @@ StateDir = DEFAULT_STATE,
 
 @app.command()
 def clean(
-    state_dir: AS_IN_THE_SHELL = Wishes(real_provider=True)
-StateDir = DEFAULT_STATE,
+    state_dir: StateDir = DEFAULT_STATE,
     *,
     everything: Annotated[bool, typer.Option("--all", help="The installed tools, too.")] = False,
 ) -> None:
@@ -121,8 +116,7 @@ StateDir = DEFAULT_STATE,
 
 
 @app.command()
-def demo(state_dir: AS_IN_THE_SHELL = Wishes(real_provider=True)
-StateDir = DEFAULT_STATE) -> None:
+def demo(state_dir: StateDir = DEFAULT_STATE) -> None:
     """Play the story: limit, warning, refusal, raise. On the running stack, or on one started for it."""
     stack = Stack(state_dir, AS_IN_THE_SHELL)
     running = processes.find(stack.state, "openwebui") is not None
@@ -138,8 +132,7 @@ StateDir = DEFAULT_STATE) -> None:
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def budget(context: typer.Context, state_dir: AS_IN_THE_SHELL = Wishes(real_provider=True)
-StateDir = DEFAULT_STATE) -> None:
+def budget(context: typer.Context, state_dir: StateDir = DEFAULT_STATE) -> None:
     """Run owui-budget with the environment of the stack's sync job."""
     plan = Plan(State(state_dir.resolve()), AS_IN_THE_SHELL)
     variables = {**shell(), **plan.environment("sync")}
