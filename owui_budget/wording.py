@@ -24,8 +24,15 @@ def refusal(standing: Standing, now: float, zone: ZoneInfo, contact: str | None)
     group = _group(standing)
     by_all = " by all its members" if standing.limit.scope is Scope.POOL else ""
     what = f"{window} limit" if standing.limit.scope is Scope.MEMBER else f"{window} pool"
+    left = standing.remaining or 0
     if standing.used >= hard:
         reached = f"{what} of {hard:,} tokens{group} reached ({standing.used:,} used{by_all})."
+    elif left:
+        # Strict admission: something is left, but the most this call could take does not fit.
+        reached = (
+            f"This request could take more than the {left:,} tokens that are left of the {what.lower()} of {hard:,}"
+            f" tokens{group} ({standing.used:,} used{by_all}). A shorter one may fit."
+        )
     else:
         # Nothing is left only because of calls still running: their end may free some of it again.
         reached = (
@@ -43,7 +50,8 @@ def warning(notice: Notice, now: float, zone: ZoneInfo) -> str:
 
 def header_warning(standing: Standing, now: float, zone: ZoneInfo) -> str:
     """Say the same in ASCII, without names, for a header."""
-    text = f"{usage(standing, name_group=False)}; it resets {moment(standing.span.end, now, zone)}."
+    end = moment(standing.span.end, now, zone, zone_form=" ({})")
+    text = f"{usage(standing, name_group=False)}; it resets {end}."
     return text.encode("ascii", "replace").decode()
 
 
@@ -71,11 +79,11 @@ def shown(name: str) -> str:
     return clean if len(clean) <= _NAME_LENGTH else f"{clean[: _NAME_LENGTH - 1]}…"
 
 
-def moment(end: int, now: float, zone: ZoneInfo) -> str:
+def moment(end: int, now: float, zone: ZoneInfo, zone_form: str = " {}") -> str:
     """Name a moment as people do: `at 00:00 CET` within a day, else `on 1 December at 00:00 CET`."""
     local = datetime.fromtimestamp(end, zone)
     today = datetime.fromtimestamp(now, zone).date()
-    clock = f"{local:%H:%M} {zone_name(local)}"
+    clock = f"{local:%H:%M}{zone_form.format(zone_name(local))}"
     if local.date() == today or (local.date() == today + timedelta(days=1) and local.hour == local.minute == 0):
         return f"at {clock}"
     return f"on {local.day} {_MONTHS[local.month - 1]} at {clock}"
@@ -93,11 +101,11 @@ def zone_name(local: datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time in its two largest units: `8 h 27 min`, `9 d 5 h`, `40 s`."""
+    """Return a length of time in its two largest units, to the nearest minute: `8 h 27 min`, `9 d 5 h`, `40 s`."""
     left = max(0, round(seconds))
     if left < 60:  # noqa: PLR2004
         return f"{left} s"
-    minutes = left // 60
+    minutes = (left + 30) // 60
     days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
     if days:
         return f"{days} d {hours} h" if hours else f"{days} d"

@@ -3,6 +3,7 @@
 may it run at all → who is it → what is it → limits in force → estimate → reserve
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, replace
@@ -31,20 +32,22 @@ from owui_budget_hooks.learning import TypicalCompletion
 from owui_budget_hooks.models import models_that_may_answer
 from owui_budget_hooks.policy_cache import PolicyCache
 from owui_budget_hooks.request import headers_of
-from owui_budget_hooks.routes import BATCH_CALL_TYPES, FREE_CALL_TYPES, ROUTES, Route
+from owui_budget_hooks.routes import BATCH_CALL_TYPES, FREE_CALL_TYPES, RAW_CALL_TYPES, ROUTES, Route
 from owui_budget_hooks.shape import shape_of
 
 log = logging.getLogger("owui_budget.admission")
 
 _POLICY_TRIES = 5
 """How often one admission follows a policy that changes under it before it gives up."""
+_MODEL_LENGTH = 256
 _UNKNOWN_ROUTE = Route("other", bounded=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would be reserved for a request under the present policy."""
+    """What would be reserved for a request under the policy of `revision`."""
 
+    revision: int
     resolution: Resolution
     counters: tuple[Counter, ...]
     limits: tuple[LimitInForce, ...]
@@ -87,7 +90,9 @@ class Admitter:
             return None
         route = ROUTES.get(call_type, _UNKNOWN_ROUTE)
         try:
-            identity = await self._identifier.identify(key, headers_of(data), ROUTES.get(call_type))
+            # The data of a raw call is the client's own body, so headers found in it are the client's invention.
+            headers = {} if call_type in RAW_CALL_TYPES else headers_of(data)
+            identity = await self._identifier.identify(key, headers, ROUTES.get(call_type))
         except LedgerUnavailableError:
             # Memberships ride on the request except on a few routes; there the failure policy decides.
             raise answers.unavailable(
@@ -97,7 +102,7 @@ class Admitter:
         taming.tame(data)
         call = self._call(identity, route, call_type, data)
         shape = shape_of(data, route)
-        weight = self._limits.model_weights.heaviest(models_that_may_answer(call.model))
+        weight = self._limits.model_weights.heaviest(models_that_may_answer(data))
         in_flight = await self._admit(identity, call, data, call_type, (route, shape, weight))
         metrics.CALLS.labels(route=route.name, kind=call.kind, decision=type(in_flight.decision).__name__.lower()).inc()
         return in_flight, identity
@@ -114,7 +119,7 @@ class Admitter:
             caller=subject.caller,
             kind=kind,
             route=route.name if route is not _UNKNOWN_ROUTE else call_type,
-            model=str(data.get("model") or ""),
+            model=_recorded(data.get("model")),
             user_id=subject.user_id,
             service_id=subject.service_id,
         )
@@ -132,7 +137,7 @@ class Admitter:
             self._refuse_ungoverned(plan, call_type)
             placed = _placed(call, plan)
             if self._within_task_allowance(identity):
-                admitted = await self._reserve_task(placed, data, measured)
+                admitted = await self._reserve_task(placed, plan.revision, data, measured)
                 if isinstance(admitted, InFlight):
                     return admitted
                 if isinstance(admitted, Stale):
@@ -154,7 +159,8 @@ class Admitter:
             resolution = self._policy.policy.resolve(subject)
         own = _own_counter(subject)
         counters = {own, *(limit.counter for limit in resolution.limits)} if own else set(_pools(resolution))
-        return Plan(resolution, tuple(sorted(counters, key=lambda each: each.lock_position)), resolution.limits)
+        ordered = tuple(sorted(counters, key=lambda each: each.lock_position))
+        return Plan(self._policy.revision, resolution, ordered, resolution.limits)
 
     def _is_news(self, group_ids: frozenset[str]) -> bool:
         revision, known = self._unknown_groups
@@ -207,7 +213,7 @@ class Admitter:
         )
 
     async def _reserve_task(
-        self, call: Call, data: MutableMapping[str, Any], measured: tuple[Route, Shape, Decimal]
+        self, call: Call, revision: int, data: MutableMapping[str, Any], measured: tuple[Route, Shape, Decimal]
     ) -> InFlight | Refused | Stale:
         """Try the user's allowance for background tasks, a counter reserved like any other."""
         counter = Counter(CounterKind.TASK, call.user_id or "")
@@ -216,7 +222,7 @@ class Admitter:
         )
         # The group attribution stays, the pools do not: within the allowance a task counts nowhere else.
         task = replace(call, pool_group_ids=())
-        plan = Plan(Resolution(), (counter,), (allowance,))
+        plan = Plan(revision, Resolution(), (counter,), (allowance,))
         outcome = await self._reserve(task, plan, data, measured)
         if isinstance(outcome, InFlight):
             # The allowance is no limit a user has heard of: nothing is said about it.
@@ -230,9 +236,11 @@ class Admitter:
         # A free call is never refused, and still recorded; its counters are named, so that a charge by another
         # model that answered in the end finds its place.
         limits = plan.limits if weight else ()
+        cap = None
         if limits and self._limits.admission is Admission.STRICT:
             standings = await self._standings(limits)
-            shape, estimate = strict.bound(data, route, shape, standings, (weight, self._limits.estimate.ceilings))
+            bound = strict.bound(data, route, shape, standings, (weight, self._limits.estimate.ceilings))
+            shape, estimate, cap = bound.shape, bound.estimate, bound.cap
         else:
             estimate = self._expected(call.model, shape)
         request = Reserve(
@@ -242,11 +250,13 @@ class Admitter:
             limits=limits,
             estimate=weighted(estimate.total, weight),
             admission=self._limits.admission,
-            revision=self._policy.revision,
+            revision=plan.revision,
         )
         outcome, held = await self._gate.reserve(request)
         match outcome:
             case Admitted():
+                if cap is not None:
+                    strict.write_cap(data, route, cap)
                 return InFlight(
                     route=route,
                     call=call,
@@ -269,13 +279,19 @@ class Admitter:
 
     async def _standings(self, limits: tuple[LimitInForce, ...]) -> tuple[Standing, ...]:
         try:
-            return await self._ledger.standings(limits)
-        except LedgerUnavailableError:
+            async with asyncio.timeout(self._limits.reserve_timeout):
+                return await self._ledger.standings(limits)
+        except (TimeoutError, LedgerUnavailableError):
             raise answers.unavailable(10, "Token budgets cannot be checked at the moment. Try again shortly.") from None
 
     def _expected(self, model: str, shape: Shape) -> Estimate:
         settings = self._limits.estimate
         return estimates.expected(shape, settings.ceilings, self._typical.of(model), settings.completion_ceiling)
+
+
+def _recorded(model: object) -> str:
+    """Return the model's name as it is recorded: a client may send megabytes, and characters no database takes."""
+    return "".join(char if char.isprintable() else "?" for char in str(model or "")[:_MODEL_LENGTH])
 
 
 def _own_counter(subject: Subject) -> Counter | None:

@@ -34,6 +34,8 @@ class BudgetAnswer(ProxyException):
     ) -> None:
         """Build the answer; `extra` goes into the error object beside the standard four fields."""
         super().__init__(message=message, type=error_type, param=param, code=status, headers=headers or {})
+        # Routes that wrap errors anew (transcriptions) take the status from here; without it they answer 500.
+        self.status_code = status
         self._error_code = error_code
         self._extra = extra or {}
 
@@ -54,7 +56,7 @@ class BudgetExceeded(BudgetAnswer):
     def __init__(self, decision: Refused, now: float, zone: ZoneInfo, contact: str | None) -> None:
         """Say it all in the message; the body repeats it for programs."""
         blocking = decision.blocking
-        only_held = blocking.used < (blocking.limit.bounds.hard or 0)
+        only_held = blocking.past_hard and blocking.used < (blocking.limit.bounds.hard or 0)
         retry = headers.retry_after(blocking, now)
         super().__init__(
             429,

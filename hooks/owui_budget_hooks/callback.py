@@ -17,6 +17,8 @@ from owui_budget_hooks import browser, headers, stream
 from owui_budget_hooks.attribution import attribute
 from owui_budget_hooks.inflight import METADATA_KEY, InFlight
 from owui_budget_hooks.outcome import read_event
+from owui_budget_hooks.request import metadata_of
+from owui_budget_hooks.routes import NESTED_CALL_TYPES, RAW_CALL_TYPES
 from owui_budget_hooks.runtime import Runtime, current_runtime
 
 log = logging.getLogger("owui_budget.callback")
@@ -34,6 +36,9 @@ class BudgetCallback(CustomLogger):
     ) -> dict[str, Any]:
         """Admit the request, or raise the answer that refuses it."""
         runtime = await current_runtime()
+        if call_type in NESTED_CALL_TYPES:
+            return data
+        _end_rejected_try(runtime, data)
         runtime.registry.forget_current()
         runtime.refuse_if_unsafe()
         admitted = await runtime.admitter.admit(user_api_key_dict, data, call_type)
@@ -43,13 +48,14 @@ class BudgetCallback(CustomLogger):
         runtime.registry.open(call)
         try:
             call.streaming = bool(data.get("stream")) or call_type.endswith("_stream")
-            _metadata(data)[METADATA_KEY] = call.id
+            if call_type not in RAW_CALL_TYPES:
+                _metadata(data)[METADATA_KEY] = call.id
             stream.ask_for_usage(data, call)
             if browser.is_browser_chat(data, call.route, identity.connection):
                 await browser.prepare(data, call, runtime.notices)
         except BaseException:
             # Whatever stopped the request after its admission: nothing was spent.
-            runtime.ender.failed(call)
+            runtime.ender.never_ran(call)
             raise
         return data
 
@@ -123,8 +129,18 @@ class BudgetCallback(CustomLogger):
             runtime.ender.failed(call)
 
 
+def _end_rejected_try(runtime: Runtime, data: dict[str, Any]) -> None:
+    """Give back what an earlier try of the same request holds.
+
+    Where another limiter rejects a request after us and fallbacks are configured, LiteLLM runs these hooks again.
+    """
+    previous = runtime.registry.find(metadata_of(data).get(METADATA_KEY))
+    if previous is not None:
+        runtime.ender.never_ran(previous)
+
+
 def _metadata(data: dict[str, Any]) -> dict[str, Any]:
-    """Return LiteLLM's metadata of this route, creating it where the route has none (pass-through)."""
+    """Return LiteLLM's metadata of this route, creating it where there is none."""
     name = "litellm_metadata" if isinstance(data.get("litellm_metadata"), dict) else "metadata"
     bucket = data.get(name)
     if not isinstance(bucket, dict):

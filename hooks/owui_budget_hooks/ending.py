@@ -11,14 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from owui_budget.domain.charge import Usage, weighted
-from owui_budget.domain.estimate import BYTES_PER_TOKEN
+from owui_budget.domain.estimate import BYTES_PER_TOKEN, expected
 from owui_budget.ledger.protocol import Ending, Settlement
 from owui_budget.limits_file import CacheHits, Limits
 from owui_budget_hooks import metrics
 from owui_budget_hooks.gate import Gate
 from owui_budget_hooks.inflight import InFlight, Registry
 from owui_budget_hooks.learning import TypicalCompletion
+from owui_budget_hooks.models import serving_model
 from owui_budget_hooks.outcome import Event
+from owui_budget_hooks.routes import ROUTES
 
 log = logging.getLogger("owui_budget.ending")
 
@@ -36,23 +38,28 @@ class Ender:
 
     def succeeded(self, call: InFlight, event: Event) -> None:
         """Settle by a success event."""
-        if event.is_nested or not self._registry.end(call):
+        if not _is_about(call, event) or not self._registry.end(call):
             return
         usage = event.usage if event.usage.total else self._missing(call, event)
         ending = Ending.CACHE_HIT if event.cache_hit else Ending.COMPLETED
         if call.stream_cut and not event.cache_hit:
             ending = Ending.PARTIAL
-        if not usage.estimated and call.route.generates and not event.cache_hit:
+        if ending is Ending.COMPLETED and call.route.generates and not usage.estimated:
             self._typical.learn(call.call.model, usage.completion // max(1, call.shape.choices))
         self._settle(call, usage, event.model, ending)
 
     def attempt_failed(self, call: InFlight, event: Event) -> None:
         """Note what a failed attempt is known to have spent. The request may still succeed."""
-        if event.is_nested or call.ended:
+        if call.ended or not _is_about(call, event):
             return
         call.failed = True
         if event.usage.total:
             call.partial, call.partial_model = event.usage, event.model
+
+    def never_ran(self, call: InFlight) -> None:
+        """End a call that was stopped before it reached a provider."""
+        if self._registry.end(call):
+            self._release(call)
 
     def failed(self, call: InFlight) -> None:
         """End a call whose request has failed for good."""
@@ -68,15 +75,15 @@ class Ender:
     def _end_without_success(self, call: InFlight) -> None:
         partial = call.partial
         if partial is None and call.delivered:
-            partial = Usage(prompt=call.estimate.prompt, completion=call.delivered_tokens, estimated=True)
+            partial = Usage(prompt=self._prompt(call), completion=call.delivered_tokens, estimated=True)
         if partial is None and not call.failed and call.streaming:
             # Aborted before anything was delivered: the provider has read the prompt.
-            partial = Usage(prompt=call.estimate.prompt, estimated=True)
+            partial = Usage(prompt=self._prompt(call), estimated=True)
         if partial is None:
             self._release(call)
             return
         ending = Ending.FAILED if call.failed else Ending.PARTIAL
-        self._settle(call, partial, call.partial_model or call.call.model, ending)
+        self._settle(call, partial, call.partial_model or "", ending)
 
     def _missing(self, call: InFlight, event: Event) -> Usage:
         """Fill in for a provider that reported no usage: estimate where the route has tokens."""
@@ -85,9 +92,14 @@ class Ender:
         completion = 0
         if call.route.generates:
             completion = max(-(-event.answer_bytes // BYTES_PER_TOKEN), call.delivered_tokens)
-        return Usage(prompt=call.estimate.prompt, completion=completion, estimated=True)
+        return Usage(prompt=self._prompt(call), completion=completion, estimated=True)
 
-    def _settle(self, call: InFlight, usage: Usage, model: str, ending: Ending) -> None:
+    def _prompt(self, call: InFlight) -> int:
+        """Return the likely prompt tokens: what strict admission holds is a bound, several times as many."""
+        return expected(call.shape, self._limits.estimate.ceilings, 0, 0).prompt
+
+    def _settle(self, call: InFlight, usage: Usage, answered: str, ending: Ending) -> None:
+        model = answered or serving_model(call.call.model)
         weight = self._limits.model_weights.of(model)
         charge = weighted(usage.total, weight)
         if not usage.total:
@@ -129,3 +141,9 @@ class Ender:
         if self._writes:
             await asyncio.wait(set(self._writes), timeout=seconds)
         return len(self._writes)
+
+
+def _is_about(call: InFlight, event: Event) -> bool:
+    """Whether an event tells of `call`, not of one that LiteLLM made for it (a tool list, a cache's embedding)."""
+    route = ROUTES.get(event.call_type)
+    return not event.is_nested and (route is None or route.generates == call.route.generates)

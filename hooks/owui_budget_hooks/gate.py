@@ -11,12 +11,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from owui_budget.ledger.spool import Spool, SpoolError
-
 from owui_budget.clock import Clock, SystemClock
 from owui_budget.domain.decisions import Allowed, Refused, Standing
 from owui_budget.errors import LedgerUnavailableError
 from owui_budget.ledger.protocol import Admitted, Declined, Ledger, Reserve, ReserveOutcome, Settlement
+from owui_budget.ledger.spool import Spool, SpoolError
 from owui_budget.limits_file import Limits, OnLedgerError
 from owui_budget_hooks import answers, metrics
 
@@ -66,6 +65,9 @@ class Gate:
         self._ledger_answered()
         if isinstance(outcome, Declined) and isinstance(outcome.decision, Refused):
             self._remember(outcome.decision)
+        elif isinstance(outcome, Admitted):
+            for limit in request.limits:
+                self._refused.pop(limit.counter.key, None)
         return outcome, isinstance(outcome, Admitted)
 
     @property
@@ -82,6 +84,8 @@ class Gate:
             metrics.LEDGER_UP.set(1)
 
     def _remember(self, refused: Refused) -> None:
+        if refused.blocking.used < (refused.blocking.limit.bounds.hard or 0):
+            return  # only calls still running were in the way; they end
         key = refused.blocking.limit.counter.key
         self._refused[key] = refused
         self._refused.move_to_end(key)

@@ -72,10 +72,11 @@ def _rate_limit(standings: Sequence[Standing], now: float) -> dict[str, str]:
 def _names(standings: Sequence[Standing]) -> list[str]:
     bare = [_bare_name(each) for each in standings]
     tally = Tally(bare)
-    return [
-        name if tally[name] == 1 else f"{name}-{token(each.limit.group_id or 'defaults')}"
-        for name, each in zip(bare, standings, strict=True)
-    ]
+    names: list[str] = []
+    for name, each in zip(bare, standings, strict=True):
+        full = name if tally[name] == 1 else f"{name}-{token(each.limit.group_id or 'defaults')}"
+        names.append(full if full not in names else f"{full}-{len(names)}")  # ids that differ in odd characters only
+    return names
 
 
 def _bare_name(standing: Standing) -> str:

@@ -57,16 +57,25 @@ class InFlight:
     delivered_bytes: int = 0
     """UTF-8 bytes of text in those chunks, where they show any."""
     task: "ReferenceType[asyncio.Task[object]] | None" = None
+    """The task that was admitted."""
+    reader: "ReferenceType[asyncio.Task[object]] | None" = None
+    """The task that last asked the stream for a chunk: LiteLLM may hand a stream over to another one."""
 
     @property
     def delivered_tokens(self) -> int:
         """An estimate of the completion tokens delivered: providers send about one token per chunk, or more."""
         return max(self.delivered, -(-self.delivered_bytes // BYTES_PER_TOKEN))
 
+    def read_by_current_task(self) -> None:
+        """Note who reads the stream."""
+        task = asyncio.current_task()
+        if task is not None and (self.reader is None or self.reader() is not task):
+            self.reader = ref(task)
+
     def owner_is_gone(self) -> bool:
-        """Whether the request's own task has ended: then only a late end event can still come."""
-        owner = self.task() if self.task else None
-        return owner is None or owner.done()
+        """Whether the request's own tasks have ended: then only a late end event can still come."""
+        owners = (each() for each in (self.task, self.reader) if each)
+        return all(owner is None or owner.done() for owner in owners)
 
 
 class Registry:

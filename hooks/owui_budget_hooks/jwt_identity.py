@@ -37,7 +37,8 @@ def verify(token: str, secret: str) -> TokenUser:
         raise InvalidUserTokenError("it has expired; compare the clocks of the Open WebUI and LiteLLM hosts") from None
     except jwt.InvalidIssuerError:
         raise InvalidUserTokenError(f"its issuer is not {ISSUER!r}") from None
-    except jwt.InvalidTokenError as error:
+    except (jwt.InvalidTokenError, UnicodeError, RecursionError, OverflowError) as error:
+        # The latter three are what PyJWT lets through of tokens that are no tokens at all.
         raise InvalidUserTokenError(
             f"{type(error).__name__}; compare OWUI_BUDGET_JWT_SECRET with Open WebUI's"
             " FORWARD_USER_INFO_HEADER_JWT_SECRET"

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from owui_budget import wording
 from owui_budget.domain.decisions import Notice, notices_due
-from owui_budget.errors import LedgerUnavailableError
+from owui_budget.errors import BudgetError
 from owui_budget.ledger.protocol import Ledger, NoticeClaim
 from owui_budget_hooks.inflight import InFlight
 
@@ -51,7 +51,7 @@ class Notices:
         try:
             async with asyncio.timeout(_CLAIM_SECONDS):
                 won = await self._ledger.claim_notice(fresh)
-        except (TimeoutError, LedgerUnavailableError) as error:
+        except (TimeoutError, BudgetError) as error:
             log.warning("a warning could not be claimed and is not shown: %s", error)
             return ()
         for claim in fresh:

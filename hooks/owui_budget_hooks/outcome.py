@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from owui_budget.domain.charge import Usage
-
-_NESTED_CALLS = frozenset({"list_mcp_tools", "call_mcp_tool"})
-"""Events of calls that LiteLLM makes inside another one; they arrive first and in the same context."""
+from owui_budget_hooks.models import serving_model
+from owui_budget_hooks.routes import NESTED_CALL_TYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +18,7 @@ class Event:
 
     usage: Usage
     model: str
+    """The model that answered, by LiteLLM's own name; empty where the event names only the provider's."""
     cache_hit: bool
     call_type: str
     answer_bytes: int
@@ -27,17 +27,16 @@ class Event:
     @property
     def is_nested(self) -> bool:
         """Whether the event belongs to a call made inside the admitted one."""
-        return self.call_type in _NESTED_CALLS
+        return self.call_type in NESTED_CALL_TYPES
 
 
 def read_event(kwargs: Mapping[str, Any], response: Any) -> Event:
     """Read an event. Fields that are missing or of odd types count as 0: the caller estimates where all are."""
     payload = kwargs.get("standard_logging_object")
     record: Mapping[str, Any] = payload if isinstance(payload, Mapping) else {}
-    model = record.get("model_group") or kwargs.get("model") or record.get("model") or ""
     return Event(
         usage=_usage(record, response),
-        model=str(model),
+        model=serving_model(str(record.get("model_group") or "")),
         cache_hit=record.get("cache_hit") is True or kwargs.get("cache_hit") is True,
         call_type=str(record.get("call_type") or kwargs.get("call_type") or ""),
         answer_bytes=_answer_bytes(kwargs, response),

@@ -103,9 +103,15 @@ ROUTES: Mapping[str, Route] = MappingProxyType(
 BATCH_CALL_TYPES = frozenset({"acreate_batch", "create_batch"})
 """Creating a batch spends tokens much later, outside any admission."""
 
+RAW_CALL_TYPES = frozenset({"pass_through_endpoint"})
+"""Call types whose hook data is the client's own body, sent on as it is: nothing in it is LiteLLM's word."""
+
+NESTED_CALL_TYPES = frozenset({"list_mcp_tools", "call_mcp_tool"})
+"""Calls that LiteLLM makes inside another one, in its context: they must not take its place."""
+
 FREE_CALL_TYPES = frozenset(
     {
-        "list_mcp_tools",
+        *NESTED_CALL_TYPES,
         "acreate_file",
         "create_file",
         "aretrieve_batch",

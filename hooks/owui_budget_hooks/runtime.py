@@ -13,15 +13,14 @@ from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
-from owui_budget.ledger.open import open_ledger
-from owui_budget.ledger.processes import Heartbeat, forget_process, write_heartbeat
-from owui_budget.ledger.spool import Spool
-
 from owui_budget import __version__
 from owui_budget.clock import SystemClock
 from owui_budget.config import HooksSettings, load_hooks_settings
 from owui_budget.database.engine import make_engine
 from owui_budget.errors import BudgetError, LedgerUnavailableError
+from owui_budget.ledger.open import open_ledger
+from owui_budget.ledger.processes import Heartbeat, forget_process, write_heartbeat
+from owui_budget.ledger.spool import Spool
 from owui_budget.limits_file import Limits
 from owui_budget.policy_store.store import SqlPolicyStore
 from owui_budget_hooks import answers, metrics, seed, selfcheck

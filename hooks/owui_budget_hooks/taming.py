@@ -13,6 +13,16 @@ REMOVED = (
     "context_window_fallbacks",
     "content_policy_fallbacks",
     "no-log",  # suppresses the success event: usage nobody counts
+    "deployment_id",  # another model of the same provider answers, at this one's weight
+    "azure",
+    "specific_deployment",  # names a deployment by its provider's model, which no weight is written for
+)
+
+REMOVED_FROM_EXTRA_BODY = (
+    "model",  # extra_body is laid over the provider's request, behind LiteLLM's back
+    "stream",
+    "stream_options",
+    "background",
 )
 
 _SECRET_HEADERS = frozenset({jwt_identity.HEADER})
@@ -48,19 +58,48 @@ def refuse_multiples(data: Mapping[str, Any]) -> None:
             " Send it without `background`.",
             "background",
         )
+    tools = data.get("tools")
+    if isinstance(tools, list) and any(_runs_by_itself(tool) for tool in tools):
+        raise answers.request_refused(
+            "LiteLLM would run this MCP tool and ask the model again without counting it. Leave out"
+            ' `require_approval: "never"` and run the tool calls in your program.',
+            "tools",
+        )
+
+
+def _runs_by_itself(tool: Any) -> bool:
+    if not isinstance(tool, Mapping) or tool.get("type") != "mcp" or tool.get("require_approval") != "never":
+        return False
+    address = str(tool.get("server_url"))
+    return address.startswith("litellm_proxy") or "/mcp/" in address
 
 
 def tame(data: MutableMapping[str, Any]) -> None:
     """Remove the fields with which a client could escape the count, and secrets that must reach no log."""
     for name in REMOVED:
         data.pop(name, None)
+    if "router_settings_override" in _sent_body(data):  # LiteLLM puts a key's or team's own settings there
+        data.pop("router_settings_override", None)
+    extra = data.get("extra_body")
+    if isinstance(extra, MutableMapping):
+        for name in REMOVED_FROM_EXTRA_BODY:
+            extra.pop(name, None)
     for bucket in _header_buckets(data):
-        for name in _SECRET_HEADERS & bucket.keys():
+        for name in [each for each in bucket if str(each).lower() in _SECRET_HEADERS]:
             del bucket[name]
 
 
+def _sent_body(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the body as the client sent it, where LiteLLM kept it."""
+    request = data.get("proxy_server_request")
+    body = request.get("body") if isinstance(request, Mapping) else None
+    return body if isinstance(body, Mapping) else {}
+
+
 def _header_buckets(data: Mapping[str, Any]) -> list[MutableMapping[str, Any]]:
-    holders = [data.get("proxy_server_request"), data.get("metadata"), data.get("litellm_metadata")]
+    holders = [data, *(data.get(name) for name in ("proxy_server_request", "metadata", "litellm_metadata"))]
+    # LiteLLM keeps a deep copy of the metadata for its logs.
+    holders += [holder.get("requester_metadata") for holder in holders if isinstance(holder, Mapping)]
     buckets = [holder.get("headers") for holder in holders if isinstance(holder, Mapping)]
     secret_fields = data.get("secret_fields")
     raw = getattr(secret_fields, "raw_headers", None)
