@@ -35,7 +35,8 @@ def up(
     ] = False,
 ) -> None:
     """Start everything, wait until it is healthy, and stay until Ctrl-C."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     stack = Stack(state_dir, AS_IN_THE_SHELL)
     started = time.monotonic()
     try:
@@ -50,6 +51,8 @@ def up(
         terminal.console.print("Ctrl-C stops everything; the data stay.")
         _watch(stack.state)
     except KeyboardInterrupt:
+        # A second Ctrl-C must not leave half of them running.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         terminal.console.print("\nstopping ...")
     except StackError:
         terminal.console.print("[red]The start failed; stopping what had been started.[/red]")

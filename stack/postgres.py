@@ -8,7 +8,9 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import psycopg
 
@@ -23,12 +25,43 @@ UNPRIVILEGED = "nobody"
 """PostgreSQL refuses to run as root; root starts it as this user, which exists everywhere."""
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A data folder, and who PostgreSQL's programs run as in it."""
+
+    folder: Path
+    user: str | None
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Return the cluster in `folder`, as whoever we are allowed to run it."""
+        return cls(folder, UNPRIVILEGED if os.geteuid() == 0 else None)
+
+    @property
+    def place(self) -> str:
+        """Return the folder as PostgreSQL is told it.
+
+        Another user may have no way through the folders above. Every program is started inside the data folder, so this
+        name leads there without a way.
+        """
+        return "/proc/self/cwd" if self.user else str(self.folder)
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's programs in the folder."""
+        _run([BIN / program, "-D", self.place, *arguments], {}, cwd=self.folder, user=self.user)
+
+    def own(self, path: Path) -> None:
+        """Give `path` to the user."""
+        if self.user:
+            shutil.chown(path, self.user)
+
+
 def program(service: Service, data: Path, init_script: Path, port: int) -> Program:
     """Create the data folder on the first start, and return the server that uses it."""
     environment = service.environment
-    user = UNPRIVILEGED if os.geteuid() == 0 else None
+    cluster = Cluster.of(data)
     if not (data / "PG_VERSION").exists():
-        _initialise(environment, data, init_script, user)
+        _initialise(environment, data, init_script)
     settings = {
         "listen_addresses": LOOPBACK,
         "port": str(port),
@@ -49,12 +82,13 @@ def program(service: Service, data: Path, init_script: Path, port: int) -> Progr
     # SIGINT is PostgreSQL's "fast" shutdown. On SIGTERM it would wait for every client to leave.
     return Program(
         "postgres",
-        [BIN / "postgres", "-D", data, *options],
+        [BIN / "postgres", "-D", cluster.place, *options],
         {},
         healthy,
         grace=30,
         stop_signal=signal.SIGINT,
-        user=user,
+        cwd=data,
+        user=cluster.user,
     )
 
 
@@ -67,7 +101,7 @@ def run_scripts(scripts: list[Path], url: str) -> None:
     """
     arguments = [part for script in scripts for part in ("-f", str(script))]
     command: list[str | Path] = [BIN / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url]
-    _run([*command, *arguments], {}, None)
+    _run([*command, *arguments], {})
 
 
 def _connect(environment: dict[str, str], port: int) -> "psycopg.Connection[tuple[object, ...]]":
@@ -81,65 +115,54 @@ def _connect(environment: dict[str, str], port: int) -> "psycopg.Connection[tupl
     )
 
 
-def _initialise(environment: dict[str, str], data: Path, init_script: Path, user: str | None) -> None:
+def _initialise(environment: dict[str, str], data: Path, init_script: Path) -> None:
     """Do what the image does on an empty volume. A folder left half made by a crash is made anew."""
-    making = data.with_name(data.name + ".making")
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(parents=True, mode=0o700)
-    password_file = making.with_name(making.name + ".password")
-    password_file.write_text(environment["POSTGRES_PASSWORD"] + "\n", encoding="utf-8")
-    try:
-        if user:
-            _let_in(user, making)
-            for path in (making, password_file):
-                shutil.chown(path, user)
-        password_file.chmod(0o600)
-        _run(
-            [
-                *(BIN / "initdb", "-D", making, "-U", environment["POSTGRES_USER"], f"--pwfile={password_file}"),
-                *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"),
-            ],
-            {},
-            user,
-        )
-        # On a socket in a folder of its own, so that nobody meets a server without its roles.
-        with tempfile.TemporaryDirectory(prefix="pg-") as sockets:
-            if user:
-                shutil.chown(sockets, user)
-            control: list[str | Path] = [BIN / "pg_ctl", "-D", making, "-w", "-s", "-l", making / "init.log"]
-            _run([*control, "-o", f"-c listen_addresses='' -k {sockets}", "start"], {}, user)
-            try:
-                connection = {
-                    "PGHOST": sockets,
-                    "PGUSER": environment["POSTGRES_USER"],
-                    "PGPASSWORD": environment["POSTGRES_PASSWORD"],
-                }
-                _run([BIN / "createdb", environment["POSTGRES_DB"]], connection, None)
-                variables = {**environment, **connection, "PGDATABASE": environment["POSTGRES_DB"]}
-                _run([BIN / "psql", "-X", "-q", "-f", init_script], variables, None)
-            finally:
-                _run([*control, "-m", "fast", "stop"], {}, user)
-    finally:
-        password_file.unlink(missing_ok=True)
-    making.rename(data)
+    making = Cluster.of(data.with_name(data.name + ".making"))
+    shutil.rmtree(making.folder, ignore_errors=True)
+    making.folder.mkdir(parents=True, mode=0o700)
+    making.own(making.folder)
+    if making.user:
+        _let_pass(making.user, BIN)
+    superuser, password = environment["POSTGRES_USER"], environment["POSTGRES_PASSWORD"]
+    # The server is reached on a socket in a folder of its own, so that nobody meets it without its roles.
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        secret = Path(folder, "password")
+        secret.write_text(password + "\n", encoding="utf-8")
+        secret.chmod(0o600)
+        for path in (Path(folder), secret):
+            making.own(path)
+        options = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions")
+        making.run("initdb", "-U", superuser, f"--pwfile={secret}", *options)
+        listen = f"-c listen_addresses='' -k {folder}"
+        making.run("pg_ctl", "-w", "-s", "-l", "init.log", "-o", listen, "start")
+        try:
+            connection = {"PGHOST": folder, "PGUSER": superuser, "PGPASSWORD": password}
+            _run([BIN / "createdb", environment["POSTGRES_DB"]], connection)
+            variables = {**environment, **connection, "PGDATABASE": environment["POSTGRES_DB"]}
+            _run([BIN / "psql", "-X", "-q", "-f", init_script], variables)
+        finally:
+            making.run("pg_ctl", "-w", "-s", "-m", "fast", "stop")
+    making.folder.rename(data)
 
 
-def _let_in(user: str, folder: Path) -> None:
-    """Let `user` pass (not list) the folders above the data and the programs, where they do not allow it yet."""
+def _let_pass(user: str, folder: Path) -> None:
+    """Let `user` pass (not list) the folders above the programs, where they do not allow it yet."""
     entry = pwd.getpwnam(user)
-    for path in {*folder.resolve().parents, *BIN.resolve().parents}:
+    for path in folder.resolve().parents:
         details = path.stat()
         if details.st_uid != entry.pw_uid and not details.st_mode & stat.S_IXOTH:
             path.chmod(details.st_mode | stat.S_IXOTH)
 
 
-def _run(argv: Sequence[str | Path], environment: dict[str, str], user: str | None) -> None:
+def _run(
+    argv: Sequence[str | Path], environment: dict[str, str], *, cwd: Path = Path("/"), user: str | None = None
+) -> None:
     # Into files rather than pipes: pg_ctl leaves a server behind that would keep a pipe open for ever.
     with tempfile.TemporaryFile() as output:
         done = subprocess.run(
             [str(part) for part in argv],
             env={"PATH": surroundings.path(), "LC_ALL": "C.UTF-8", **environment},
-            cwd="/",
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

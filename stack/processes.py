@@ -43,6 +43,8 @@ class Program:
     grace: float = 10
     """Seconds between the stop signal and SIGKILL."""
     stop_signal: signal.Signals = signal.SIGTERM
+    cwd: Path | None = None
+    """Where it runs; its HOME unless given."""
     user: str | None = None
 
     @property
@@ -83,7 +85,7 @@ def start(state: State, program: Program) -> bool:
         child = subprocess.Popen(
             [str(part) for part in program.argv],
             env={**base_environment(state.home), **program.environment},
-            cwd=state.home,
+            cwd=program.cwd or state.home,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

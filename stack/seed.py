@@ -27,14 +27,22 @@ GROUPS = (
         {
             "version": 1,
             "priority": 20,
-            "member": {"daily": {"soft": 16_000, "hard": 20_000}, "monthly": {"soft": 300_000, "hard": 400_000}},
-            "pool": {"daily": {"hard": 1_000_000}},
+            "member": {
+                "daily": {"soft": 80_000, "hard": 100_000},
+                "monthly": {"soft": 1_500_000, "hard": 2_000_000},
+            },
+            "pool": {"daily": {"hard": 5_000_000}},
         },
     ),
     Group(
         "Interns",
         "Members count as Staff, too; their own limits decide",
-        {"version": 1, "priority": 10, "member": {"daily": {"soft": 800, "hard": 1_000}, "monthly": {"hard": 20_000}}},
+        # Small: a chat in the browser takes some 4,000 tokens a question, most of them Open WebUI's own tools.
+        {
+            "version": 1,
+            "priority": 10,
+            "member": {"daily": {"soft": 12_000, "hard": 20_000}, "monthly": {"hard": 300_000}},
+        },
         parent="Staff",
     ),
 )

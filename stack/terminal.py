@@ -50,7 +50,7 @@ def welcome(endpoints: Endpoints, *, simulated: bool) -> None:
     if limited is not None:
         _heading("three things to try")
         _lines(
-            f"1. Sign in as {limited} and send [[sim tokens=300]] a few times: first a warning, then a refusal.",
+            f"1. Sign in as {limited} and send [[sim tokens=2000]] four times: first a warning, then a refusal.",
             "2. Sign in as the admin, open Admin Panel > Users > Groups > Interns and raise the daily limit;",
             "   a few seconds later the same user goes on.",
             "3. In another terminal, make demo plays the whole story, and",

@@ -1,5 +1,6 @@
 """The stack itself on the real programs, LiteLLM without our hooks: what other tests build on."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +111,20 @@ def test_litellms_database_keeps_what_it_is_given(proxies: stack.Stack) -> None:
     assert [(one["user_id"], one["litellm_budget_table"]["tpd_limit"]) for one in listed] == [("u-1", 10**12)]
     key = admin(proxies, "POST", "/key/generate", json={"team_id": "owui-g-1"}).json()["key"]
     assert complete(proxies.endpoints.litellm.url, key).status_code == 200
+
+
+def test_litellm_makes_its_spend_views(proxies: stack.Stack) -> None:
+    """It asks PostgreSQL's catalogs, whose types Prisma's adapter alone would refuse."""
+    deadline = time.monotonic() + 60
+    with psycopg.connect(proxies.environment("litellm")["DATABASE_URL"], autocommit=True) as connection:
+        while True:
+            found = {
+                name for (name,) in connection.execute("SELECT viewname FROM pg_views WHERE schemaname = 'public'")
+            }
+            if {"MonthlyGlobalSpend", "Last30dTopEndUsersSpend", "DailyTagSpend"} <= found:
+                break
+            assert time.monotonic() < deadline, proxies.log("litellm").read_text()[-2000:]
+            time.sleep(0.5)
 
 
 def test_a_process_is_killed_and_comes_back(proxies: stack.Stack) -> None:
