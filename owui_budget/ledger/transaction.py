@@ -127,7 +127,7 @@ def _needs(operations: Sequence[Operation], locked: Locked, history: dict[str, l
     needs = _Needs()
     for operation in operations:
         match operation:
-            case Reserve():
+            case Reserve() if operation.revision == locked.state.revision:
                 needs.existing.update(each.key for each in operation.counters if not is_pool(each.key))
             case Adjust() | Reset():
                 needs.existing.update(key for key in [operation.counter.key] if not is_pool(key))
