@@ -1,0 +1,1 @@
+"""Questions that operators ask of the ledger and the policy store, answered as values."""
