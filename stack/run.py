@@ -47,12 +47,12 @@ class Stack:
             # Side by side: each takes longer than everything else together.
             slow = [name for key in ("litellm", "openwebui") if key in wanted for name in self.wishes.instances(key)]
             self._start(*slow)
-            if "litellm" in wanted and not ("sync" in wanted and sync.available()):
+            if "litellm" in wanted and not ("sync" in wanted and sync.available("run")):
                 litellm.ensure_connection_key(self.endpoints.litellm)
             if "openwebui" in wanted and seeded:
                 self.say("creating users and groups")
                 self.users = seed.seed(self.state, self.endpoints.openwebui)
-            if "sync" in wanted and sync.available():
+            if "sync" in wanted and sync.available("run"):
                 self.say("starting the sync job")
                 self._start(*self.wishes.instances("sync"))
             write_json(self.state.endpoints, self.endpoints.to_json())

@@ -1,7 +1,5 @@
 """Our own programs: the migration that runs once, and the sync job."""
 
-import subprocess
-
 from stack import tools
 from stack.compose import Service
 from stack.errors import StackError
@@ -25,7 +23,7 @@ def migrate(state: State, environment: dict[str, str], command: list[str]) -> No
         StackError: it failed.
 
     """
-    if not available():
+    if not available(*command[1:]):
         # Until the command line is there.
         command = ["python", "-c", _UPGRADE]
     variables = {**base_environment(state.home), **environment}
@@ -44,10 +42,10 @@ def executable(name: str = "owui-budget") -> str:
     return str(tools.DEV_BIN / name)
 
 
-def available() -> bool:
-    """Whether the command line is installed and starts."""
+def available(*command: str) -> bool:
+    """Whether the command line has this command."""
     try:
-        tools.run([executable("owui-budget"), "--help"], "owui-budget", timeout=60)
-    except (StackError, OSError, subprocess.SubprocessError):
+        tools.run([executable(), *command, "--help"], "owui-budget", timeout=60)
+    except (StackError, OSError):
         return False
     return True
