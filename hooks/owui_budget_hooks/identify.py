@@ -100,8 +100,9 @@ class Identifier:
                 known = await self._policy.user_by_email(key.user_email or key.user_id)
         if known is not None:
             return Subject(Caller.USER_KEY, known.id, known.role, known.group_ids)
-        group_id = (key.team_id or "").removeprefix(TEAM_PREFIX)
-        if key.team_id and key.team_id.startswith(TEAM_PREFIX) and group_id in self._policy.policy.groups:
+        if key.team_id and key.team_id.startswith(TEAM_PREFIX):
+            # By name alone: whether the group is known is for the policy to say, which may have moved on.
+            group_id = key.team_id.removeprefix(TEAM_PREFIX)
             return Subject(Caller.TEAM_KEY, group_ids=frozenset({group_id}), service_id=_service_name(key))
         return Subject(Caller.SERVICE, service_id=_service_name(key))
 

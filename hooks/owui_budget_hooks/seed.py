@@ -2,8 +2,8 @@
 
 import sqlalchemy as sa
 
-from owui_budget.database.engine import reading
 from owui_budget.database.tables import usage_events
+from owui_budget.ledger.access import snapshot
 from owui_budget_hooks.learning import TypicalCompletion
 
 _ROWS = 2_000
@@ -18,7 +18,7 @@ def learn_from_events(engine: sa.Engine, typical: TypicalCompletion) -> None:
         .order_by(events.at.desc())
         .limit(_ROWS)
     )
-    with reading(engine) as connection:
+    with snapshot(engine) as connection:
         rows = connection.execute(recent).all()
     for model, completion in reversed(rows):
         typical.learn(model, completion)

@@ -11,6 +11,9 @@ from typing import Final
 BYTES_PER_TOKEN: Final = 4
 """Rule of thumb for English text in byte-pair encodings; only `expected` uses it."""
 
+MAX_CHOICES: Final = 128
+"""The most answers any provider gives to one request; a larger `n` is refused there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -52,13 +55,17 @@ class Estimate:
         return self.prompt + self.completion
 
 
-def expected(shape: Shape, ceilings: Ceilings, typical_completion: int) -> Estimate:
-    """Return the likely size of a call; `typical_completion` is the model's learned size of one answer in tokens."""
+def expected(shape: Shape, ceilings: Ceilings, typical_completion: int, completion_ceiling: int) -> Estimate:
+    """Return the likely size of a call.
+
+    `typical_completion` is the model's learned size of one answer in tokens. A client's own cap counts up to
+    `completion_ceiling`: an absurd `max_tokens` must not hold a whole pool while the call runs.
+    """
     prompt = -(-shape.text_bytes // BYTES_PER_TOKEN) + 4 * shape.messages + ceilings.per_part * shape.parts
     if not shape.generates:
         return Estimate(prompt, 0)
-    answer = typical_completion if shape.cap is None else shape.cap
-    return Estimate(prompt, answer * shape.choices)
+    answer = min(completion_ceiling, typical_completion if shape.cap is None else shape.cap)
+    return Estimate(prompt, answer * min(shape.choices, MAX_CHOICES))
 
 
 def prompt_bound(shape: Shape, ceilings: Ceilings) -> int:

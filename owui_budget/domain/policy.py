@@ -62,6 +62,8 @@ class Resolution:
     attribution: Group | None = None
     """The group whose team LiteLLM's spend pages show: the deciding one, else the first with a pool limit."""
     exempt: bool = False
+    pool_group_ids: tuple[str, ...] = ()
+    """Every known group of the subject, sorted: the pools the call would count in if they were limited."""
     unknown_group_ids: frozenset[str] = frozenset()
 
 
@@ -132,6 +134,7 @@ class Policy:
             deciding=first,
             tied=tuple(group for group in by_rank[1:] if first and _priority(group) == _priority(first)),
             attribution=attribution,
+            pool_group_ids=tuple(group.id for group in groups),
             unknown_group_ids=unknown,
         )
 
@@ -141,7 +144,10 @@ class Policy:
         # The key belongs to one group; its ancestors' pools count too, as they do for that group's members.
         own = next((group for group in groups if group.id in subject.group_ids), None)
         return Resolution(
-            limits=_pool_limits(groups), attribution=own, unknown_group_ids=frozenset(ids - self.groups.keys())
+            limits=_pool_limits(groups),
+            attribution=own,
+            pool_group_ids=tuple(group.id for group in groups),
+            unknown_group_ids=frozenset(ids - self.groups.keys()),
         )
 
     def _for_service(self, subject: Subject) -> Resolution:
