@@ -12,6 +12,9 @@ PYTHONS := python3 python3.13 python3.12 python3.11
 FITS := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in $(PYTHONS); do "$$p" -c '$(FITS)' 2>/dev/null && echo "$$p" && break; done)
 
+# Trust the certificates that this machine trusts, as pip and npm do.
+export UV_SYSTEM_CERTS ?= true
+
 BIN := .venv/bin
 VENV := .venv/installed
 STACK := $(BIN)/python -m stack

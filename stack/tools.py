@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from stack import surroundings
 from stack.errors import MissingProgramError, StackError
 from stack.state import ROOT, TOOLS
 
@@ -106,8 +107,14 @@ def openwebui(say: Say) -> None:
         return
     say("installing Open WebUI into its own environment (a few minutes the first time)")
     uv = DEV_BIN / "uv"
+    # Whatever this machine trusts: a mirror inside a company may have a certificate of its own.
+    variables = {"UV_SYSTEM_CERTS": "true", **surroundings.shell()}
     shutil.rmtree(OPENWEBUI_VENV, ignore_errors=True)
-    run([uv, "venv", "--quiet", "--python", _python_for_openwebui(), OPENWEBUI_VENV], "Open WebUI's environment")
+    run(
+        [uv, "venv", "--quiet", "--python", _python_for_openwebui(), OPENWEBUI_VENV],
+        "Open WebUI's environment",
+        variables,
+    )
     run(
         [
             uv,
@@ -122,6 +129,7 @@ def openwebui(say: Say) -> None:
             lock,
         ],
         "Open WebUI",
+        variables,
     )
     stamp.write_text(key, encoding="utf-8")
 
