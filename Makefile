@@ -20,6 +20,7 @@ VENV := .venv/installed
 STACK := $(BIN)/python -m stack
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
+TESTS ?= tests
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,12 +77,12 @@ distclean: ## delete everything that was installed, too
 
 # --- checks -------------------------------------------------------------------------------------------------------
 
-test: $(VENV) ## all tests, those on the real stack too (ARGS="-k name")
+test: $(VENV) ## all tests, those on the real stack too (TESTS=tests/unit ARGS="-k name")
 	@$(STACK) setup
-	@$(PYTEST) tests $(ARGS)
+	@$(PYTEST) $(TESTS) $(ARGS)
 
 test-fast: $(VENV) ## the tests that need no running program
-	@$(PYTEST) tests -m "not stack" $(ARGS)
+	@$(PYTEST) $(TESTS) -m "not stack" $(ARGS)
 
 lint: $(VENV) ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check .
