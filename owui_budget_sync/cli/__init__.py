@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from owui_budget import __version__
-from owui_budget_sync.cli import explain, ledger, limits, mending, shell, status, test_clock, usage
+from owui_budget_sync.cli import check, explain, ledger, limits, mending, shell, status, test_clock, usage
 
 app = typer.Typer(
     name="owui-budget",
@@ -17,7 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 
-for _module in (status, limits, usage, explain, mending, ledger, test_clock):
+for _module in (check, status, limits, usage, explain, mending, ledger, test_clock):
     # A module's Typer with a name is a group of commands, one without adds its commands to ours.
     app.add_typer(_module.commands)
 

@@ -9,8 +9,6 @@ import sqlalchemy as sa
 from owui_budget.clock import Clock, SystemClock
 from owui_budget.config import SyncSettings, load_sync_settings
 from owui_budget.database import migrate
-from owui_budget.database.engine import database_url, make_engine, sqlite_path
-from owui_budget.errors import ConfigurationError
 from owui_budget.ledger import upkeep
 from owui_budget.ledger.ledger_clock import LedgerClock
 from owui_budget.ledger.open import open_ledger
@@ -18,6 +16,7 @@ from owui_budget.ledger.protocol import LedgerState
 from owui_budget.ledger.sql import SqlLedger
 from owui_budget.limits_file import Limits
 from owui_budget.policy_store import SqlPolicyStore
+from owui_budget_sync.checks.database import existing_engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +55,6 @@ def desk() -> Iterator[Desk]:
         yield Desk(settings, limits, engine, SqlPolicyStore(engine), clock, upkeep.state(engine, LedgerClock(clock)))
     finally:
         engine.dispose()
-
-
-def existing_engine(settings: SyncSettings) -> sa.Engine:
-    """Return an engine on a database that is there: merely looking must not create an empty SQLite file.
-
-    Raises:
-        ConfigurationError: the URL is unusable, or its SQLite file is missing.
-
-    """
-    url = database_url(settings)
-    if url.get_backend_name() == "sqlite" and not sqlite_path(url).exists():
-        msg = (
-            f"there is no ledger at {sqlite_path(url)}; set OWUI_BUDGET_DATABASE_URL to the one the LiteLLM process"
-            " uses, or create it with `owui-budget db upgrade`"
-        )
-        raise ConfigurationError(msg)
-    return make_engine(settings)
 
 
 @asynccontextmanager

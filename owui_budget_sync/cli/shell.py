@@ -6,7 +6,7 @@ else (progress, questions, warnings, errors) goes to stderr.
 
 import asyncio
 import json
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -94,6 +94,16 @@ def working(what: str) -> Iterator[None]:
         return
     with _err.status(Text(f"{what} …")):
         yield
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Show on stderr which step of long work is under way; nothing where stderr is no terminal."""
+    if not _err.is_terminal:
+        yield lambda _: None
+        return
+    with _err.status("") as status:
+        yield lambda step: status.update(Text(f"{step} …"))
 
 
 def print_json(value: object) -> None:

@@ -134,16 +134,16 @@ def _reason(resolution: Resolution, limits: Limits) -> str:
         if limits.defaults is not None and limits.defaults.member:
             return "None of the groups has member limits, so the defaults of limits.yaml hold."
         return "None of the groups has member limits, and limits.yaml sets no defaults."
-    name = wording.shown(deciding.name)
-    match limits.resolution:
-        case Strategy.LOWEST_PRIORITY_NUMBER:
-            return _by_priority(deciding, name, resolution.tied)
-        case Strategy.MOST_GENEROUS:
-            return "The most generous bound of any of the groups holds, for each window (resolution: most_generous)."
-        case Strategy.MOST_RESTRICTIVE:
-            return "The lowest bound of any of the groups holds, for each window (resolution: most_restrictive)."
-        case Strategy.ALL:
-            return "The member limits of every group hold side by side (resolution: all)."
+    if limits.resolution is Strategy.LOWEST_PRIORITY_NUMBER:
+        return _by_priority(deciding, wording.shown(deciding.name), resolution.tied)
+    return f"{_COMBINED[limits.resolution]} (resolution: {limits.resolution})."
+
+
+_COMBINED = {
+    Strategy.MOST_GENEROUS: "For each window, the highest bound of any of the groups holds",
+    Strategy.MOST_RESTRICTIVE: "For each window, the lowest bound of any of the groups holds",
+    Strategy.ALL: "The member limits of every group hold side by side",
+}
 
 
 def _by_priority(deciding: Group, name: str, tied: Sequence[Group]) -> str:
