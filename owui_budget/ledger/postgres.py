@@ -129,7 +129,7 @@ class PostgresDoor:
             case Commit():
                 parts = rows_of(step.writes)
                 arrays = [list(column) for _, rows in parts for column in zip(*rows, strict=True)]
-                await (await self._prepare(self._sql.write([name for name, _ in parts]))).fetch(*arrays)
+                await (await self._prepare(self._sql.write(tuple(name for name, _ in parts)))).fetch(*arrays)
                 return await self._commit()
 
     async def _lock(self, step: Lock) -> Locked:

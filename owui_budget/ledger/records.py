@@ -1,7 +1,7 @@
 """Rows as values: what the batch planner works on, and how each value maps to a table's columns."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final, Self
 
@@ -134,9 +134,12 @@ def cleaned(call: Call) -> Call:
     return call if (route, model) == (call.route, call.model) else replace(call, route=route, model=model)
 
 
+_CALL_FIELDS: Final = tuple(each.name for each in fields(Call))
+
+
 def call_to_json(call: Call) -> dict[str, Any]:
     """Print a call for its reservation row or the spool."""
-    return asdict(call)
+    return {name: getattr(call, name) for name in _CALL_FIELDS}
 
 
 def call_from_json(value: Mapping[str, Any]) -> Call:

@@ -6,7 +6,8 @@ PostgreSQL writes a whole batch with one statement of array parameters (`unnest`
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from sqlalchemy import JSON, BigInteger, Boolean, Double, Integer, Table
@@ -112,13 +113,15 @@ class PostgresStatements:
 
     schema: str
     lock_key: int
+    _written: dict[tuple[str, ...], str] = field(default_factory=dict)
+    """Statements by their parts: a few dozen combinations at the most."""
 
-    @property
+    @cached_property
     def begin(self) -> str:
         """Begin, and keep out whoever rebuilds counters. Two statements, so that the next one sees what they did."""
         return f"BEGIN; SELECT pg_advisory_xact_lock_shared({self.lock_key})"
 
-    @property
+    @cached_property
     def read_counters(self) -> str:
         """Read meta and lock counters ($1: keys in lock order): revision, zone, offset, rows as JSON."""
         return f"""
@@ -126,7 +129,7 @@ class PostgresStatements:
             SELECT m.revision, m.zone, m.clock_offset, (SELECT json_agg({_ROW}) FROM c), NULL::json
             FROM {self.schema}.meta m"""
 
-    @property
+    @cached_property
     def read_all(self) -> str:
         """As `read_counters`, locking reservations ($2: ids) first: the counters' query asks for them by name."""
         return f"""
@@ -143,22 +146,27 @@ class PostgresStatements:
             SELECT c.* FROM unnest({keys}::text[]) WITH ORDINALITY AS k(key, n)
             JOIN {self.schema}.counters c ON c.key = k.key {where} ORDER BY k.n FOR UPDATE OF c"""
 
-    @property
+    @cached_property
     def history(self) -> str:
         """Read the events of reservations ($1: ids)."""
         return f"""
             SELECT {", ".join(EVENT_FIELDS)} FROM {self.schema}.usage_events
             WHERE reservation_id = ANY($1::text[])"""
 
-    @property
+    @cached_property
     def create(self) -> str:
         """Insert empty counter rows ($1: keys, sorted, so that two of these cannot wait for each other)."""
         return f"""
             INSERT INTO {self.schema}.counters (key) SELECT unnest($1::text[])
             ON CONFLICT DO NOTHING"""
 
-    def write(self, parts: Sequence[str]) -> str:
+    def write(self, parts: tuple[str, ...]) -> str:
         """Return one statement that writes all `parts`; their columns are its array parameters, in order."""
+        if parts not in self._written:
+            self._written[parts] = self._write(parts)
+        return self._written[parts]
+
+    def _write(self, parts: Sequence[str]) -> str:
         position = 0
         clauses = []
         for number, part in enumerate(parts):

@@ -22,6 +22,7 @@ from support.ledgers import (
 
 from owui_budget.domain.charge import Usage
 from owui_budget.domain.windows import Window
+from owui_budget.ledger.operations import Abandon
 from owui_budget.ledger.protocol import Ending, OperationRejectedError, Swept
 
 LEASE = 120.0
@@ -206,6 +207,24 @@ async def test_a_charge_nobody_can_mean_is_rejected(ledger: TestedLedger, store:
         await ledger.settle(settled(request, charge, usage=Usage()))
     assert await figures(ledger, user()) == (0, 10)
     assert store.open_ids() == {request.id}
+
+
+async def test_an_admission_nobody_learned_of_is_undone_even_after_its_lease(
+    ledger: TestedLedger, store: Store
+) -> None:
+    ran, refused, done = (reserve(limit(user(), 1_000), estimate=30) for _ in range(3))
+    for each in (ran, refused, done):
+        await admit(ledger, each)
+    assert await ledger.settle(settled(done, 1))
+    store.clock.advance(LEASE)
+    assert await ledger.sweep() == Swept(expired=2)
+    for each in (ran, refused, done, ran):
+        await ledger._submit(Abandon(each.id))
+    assert await figures(ledger, user()) == (1, 0)
+    assert await ledger.settle(settled(ran, 7))  # `on_ledger_error: open` ran it under the same id
+    assert not await ledger.settle(settled(ran, 7))
+    assert await figures(ledger, user()) == (8, 0)
+    assert await ledger.verify() == []
 
 
 async def test_tombstones_of_released_calls_do_not_stay(ledger: TestedLedger, store: Store) -> None:

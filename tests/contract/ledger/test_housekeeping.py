@@ -8,6 +8,7 @@ from support.ledgers import (
     Store,
     TestedLedger,
     admit,
+    call,
     figures,
     limit,
     pool,
@@ -105,6 +106,22 @@ async def test_a_change_of_zone_rebuilds_the_current_windows(store: Store) -> No
     assert await second.verify() == []
     assert await second.settle(settled(running, 9))
     assert await figures(second, user()) == (14, 0)
+    assert await second.verify() == []
+
+
+async def test_a_change_of_zone_keeps_windows_that_another_clock_has_opened(store: Store) -> None:
+    first = await store.open("p1")
+    await spend(first, 1, call=call("u2"))
+    store.clock.advance(DAY)
+    await spend(first, 10, limit(user(), 100))
+    store.clock.advance(-DAY)
+    if store.kind == "sqlite":
+        await first.close()
+    second = await store.open("p2", zone="Europe/Berlin")
+    assert await figures(second, user()) == (10, 0)
+    assert await figures(second, user("u2")) == (1, 0)
+    outcome = await admit(second, reserve(limit(user(), 100), revision=1))
+    assert outcome.admitted_at == NOON + DAY
     assert await second.verify() == []
 
 
