@@ -13,11 +13,12 @@ from typing import Any
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
 
-from owui_budget_hooks import browser, headers, stream
+from owui_budget_hooks import answers, browser, headers, stream
 from owui_budget_hooks.attribution import attribute
 from owui_budget_hooks.inflight import METADATA_KEY, InFlight
 from owui_budget_hooks.outcome import read_event
 from owui_budget_hooks.request import metadata_of
+from owui_budget_hooks.request_scope import HttpRequest, current_request
 from owui_budget_hooks.routes import NESTED_CALL_TYPES, RAW_CALL_TYPES
 from owui_budget_hooks.runtime import Runtime, current_runtime
 
@@ -38,10 +39,16 @@ class BudgetCallback(CustomLogger):
         runtime = await current_runtime()
         if call_type in NESTED_CALL_TYPES:
             return data
-        _end_rejected_try(runtime, data)
+        request = current_request()
+        _end_rejected_try(runtime, data, request)
         runtime.registry.forget_current()
-        runtime.refuse_if_unsafe()
-        admitted = await runtime.admitter.admit(user_api_key_dict, data, call_type)
+        try:
+            runtime.refuse_if_unsafe()
+            admitted = await runtime.admitter.admit(user_api_key_dict, data, call_type)
+        except answers.BudgetAnswer as answer:
+            if request is not None:
+                request.answer = answer
+            raise
         if admitted is None:
             return data
         call, identity = admitted
@@ -53,6 +60,8 @@ class BudgetCallback(CustomLogger):
             stream.ask_for_usage(data, call)
             if browser.is_browser_chat(data, call.route, identity.connection):
                 await browser.prepare(data, call, runtime.notices)
+            if request is not None:
+                request.headers = headers.render(call.decision, runtime.now(), runtime.zone)
         except BaseException:
             # Whatever stopped the request after its admission: nothing was spent.
             runtime.ender.never_ran(call)
@@ -126,17 +135,24 @@ class BudgetCallback(CustomLogger):
         if call is not None:
             # A failure event with partial usage is logged in the background; let it come first.
             await asyncio.sleep(0)
-            runtime.ender.failed(call)
+            runtime.ender.failed(call, left=getattr(original_exception, "status_code", None) == _CLIENT_LEFT)
 
 
-def _end_rejected_try(runtime: Runtime, data: dict[str, Any]) -> None:
+_CLIENT_LEFT = 499
+"""What `cancel_on_disconnect` ends a call with; the provider may have finished the answer by then."""
+
+
+def _end_rejected_try(runtime: Runtime, data: dict[str, Any], request: HttpRequest | None) -> None:
     """Give back what an earlier try of the same request holds.
 
     Where another limiter rejects a request after us and fallbacks are configured, LiteLLM runs these hooks again.
     """
     previous = runtime.registry.find(metadata_of(data).get(METADATA_KEY))
-    if previous is not None:
-        runtime.ender.never_ran(previous)
+    for call in [*(request.calls if request else ()), *([previous] if previous else ())]:
+        if not call.ended:
+            runtime.ender.never_ran(call)
+    if request is not None:
+        request.calls.clear()
 
 
 def _metadata(data: dict[str, Any]) -> dict[str, Any]:

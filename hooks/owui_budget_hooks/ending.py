@@ -61,24 +61,29 @@ class Ender:
         if self._registry.end(call):
             self._release(call)
 
-    def failed(self, call: InFlight) -> None:
-        """End a call whose request has failed for good."""
+    def failed(self, call: InFlight, *, left: bool = False) -> None:
+        """End a call whose request has failed for good; `left`: because its client went away before the answer."""
         if self._registry.end(call):
+            call.stream_cut = call.stream_cut or left
+            # Without an event of its own a plain call has failed before it reached a provider (a guardrail, say).
+            call.failed = not left and (call.failed or not call.streaming)
             self._end_without_success(call)
 
     def vanished(self, call: InFlight) -> None:
-        """End a stream whose request is over and of which no signal has come."""
+        """End a call whose request is over and of which no signal has come."""
         if self._registry.end(call):
-            log.info("a %s stream ended without a signal; charging what was delivered", call.route.name)
+            log.info("a call to %s ended without a signal; charging what is known of it", call.route.name)
             self._end_without_success(call)
 
     def _end_without_success(self, call: InFlight) -> None:
         partial = call.partial
         if partial is None and call.delivered:
             partial = Usage(prompt=self._prompt(call), completion=call.delivered_tokens, estimated=True)
-        if partial is None and not call.failed and call.streaming:
-            # Aborted before anything was delivered: the provider has read the prompt.
-            partial = Usage(prompt=self._prompt(call), estimated=True)
+        if partial is None and not call.failed:
+            # Cut off before anything was delivered: the provider has read the prompt, and where it was not streaming
+            # it may have written the whole answer.
+            completion = 0 if call.streaming else call.estimate.completion
+            partial = Usage(prompt=self._prompt(call), completion=completion, estimated=True)
         if partial is None:
             self._release(call)
             return

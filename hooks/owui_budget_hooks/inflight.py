@@ -16,6 +16,7 @@ from owui_budget.domain.decisions import Decision, Notice
 from owui_budget.domain.estimate import BYTES_PER_TOKEN, Estimate, Shape
 from owui_budget.domain.identity import Counter
 from owui_budget.ledger.protocol import Call
+from owui_budget_hooks.request_scope import HttpRequest, current_request
 from owui_budget_hooks.routes import Route
 
 METADATA_KEY = "owui_budget_reservation"
@@ -56,6 +57,8 @@ class InFlight:
     """Chunks handed to the client, counted on watched routes."""
     delivered_bytes: int = 0
     """UTF-8 bytes of text in those chunks, where they show any."""
+    request: HttpRequest | None = None
+    """The HTTP request it came with, where the wrapper is installed."""
     task: "ReferenceType[asyncio.Task[object]] | None" = None
     """The task that was admitted."""
     reader: "ReferenceType[asyncio.Task[object]] | None" = None
@@ -72,8 +75,17 @@ class InFlight:
         if task is not None and (self.reader is None or self.reader() is not task):
             self.reader = ref(task)
 
+    @property
+    def grace(self) -> float:
+        """Seconds after the request's end during which its end event is waited for."""
+        if self.streaming:
+            return _SILENT_GRACE if self.route.watched else _GRACE
+        return _GRACE if self.request is not None else _UNSEEN_GRACE
+
     def owner_is_gone(self) -> bool:
-        """Whether the request's own tasks have ended: then only a late end event can still come."""
+        """Whether the request is over: then only a late end event can still come."""
+        if self.request is not None:
+            return self.request.over
         owners = (each() for each in (self.task, self.reader) if each)
         return all(owner is None or owner.done() for owner in owners)
 
@@ -96,6 +108,9 @@ class Registry:
         call.task = ref(task) if task else None
         self._calls[call.id] = call
         _current.set(call)
+        call.request = current_request()
+        if call.request is not None:
+            call.request.calls.append(call)
 
     def find(self, identifier: object) -> InFlight | None:
         """Return the call with this id, if it is still in flight."""
@@ -121,11 +136,10 @@ class Registry:
         return True
 
     def survey(self, now: float) -> "Survey":
-        """Tell which leases to extend and which streams have ended without a signal.
+        """Tell which leases to extend and which calls have ended without a signal.
 
-        LiteLLM reports ends in the background, after the request's own task. A stream has `_STREAM_GRACE` seconds for
-        that; a plain call may still run at the provider when its client is gone, so it keeps its hold for
-        `_CALL_GRACE`. After that its lease runs out, and it is charged as its estimate until a late event corrects it.
+        LiteLLM reports ends in the background, after the request. How long to wait for that depends on how well the
+        route is known to report; a call whose request is only known by its task may still run at the provider.
         """
         survey = Survey()
         for identifier, call in list(self._calls.items()):
@@ -133,17 +147,18 @@ class Registry:
                 survey.renew(call)
                 continue
             waited = now - self._orphaned.setdefault(identifier, now)
-            if call.streaming and waited > _STREAM_GRACE:
+            if waited > call.grace:
                 survey.vanished.append(call)
-            elif waited <= _CALL_GRACE:
-                survey.renew(call)
             else:
-                del self._calls[identifier], self._orphaned[identifier]
+                survey.renew(call)
         return survey
 
 
-_STREAM_GRACE = 5.0
-_CALL_GRACE = 900.0
+_SILENT_GRACE = 5.0
+"""Seconds to wait for a signal on streams that are known to end without one."""
+_GRACE = 30.0
+_UNSEEN_GRACE = 900.0
+"""The same where the end of the request is not seen from outside: its provider may still be answering."""
 
 
 @dataclass(slots=True)

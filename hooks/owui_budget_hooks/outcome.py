@@ -46,6 +46,8 @@ def read_event(kwargs: Mapping[str, Any], response: Any) -> Event:
 def _usage(record: Mapping[str, Any], response: Any) -> Usage:
     prompt = _count(record.get("prompt_tokens"))
     completion = _count(record.get("completion_tokens"))
+    if not prompt and not completion:
+        prompt, completion = _rerank_tokens(response)
     reported = _field(response, "usage")
     return Usage(
         prompt=prompt,
@@ -55,6 +57,14 @@ def _usage(record: Mapping[str, Any], response: Any) -> Usage:
             completion, _detail(reported, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
         ),
     )
+
+
+def _rerank_tokens(response: Any) -> tuple[int, int]:
+    """Rerankers report their tokens in `meta`, which LiteLLM does not count."""
+    meta = _field(response, "meta")
+    tokens, billed = _field(meta, "tokens"), _field(meta, "billed_units")
+    given = _count(_field(tokens, "input_tokens")) or _count(_field(billed, "total_tokens"))
+    return given, _count(_field(tokens, "output_tokens"))
 
 
 def _detail(usage: Any, groups: tuple[str, ...], name: str) -> int:

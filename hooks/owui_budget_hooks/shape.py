@@ -80,7 +80,9 @@ def _measure(value: Any) -> Iterator[tuple[int, bool]]:
 
 def _is_part(item: Mapping[Any, Any]) -> bool:
     kind = item.get("type")
-    return (isinstance(kind, str) and kind in _PART_TYPES) or any(key in item for key in _PART_KEYS)
+    return (isinstance(kind, str) and kind in _PART_TYPES) or any(
+        isinstance(item.get(key), Mapping) for key in _PART_KEYS
+    )
 
 
 def _is_media(item: Mapping[Any, Any], key: object, value: object) -> bool:

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from owui_budget.errors import BudgetError
+from owui_budget_hooks.request_scope import RequestScope
 from owui_budget_hooks.runtime import Runtime, current_runtime
 
 log = logging.getLogger("owui_budget.startup")
@@ -22,7 +23,17 @@ async def start() -> None:
     except BudgetError as error:
         log.critical("token budgets cannot start: %s", error)
         raise
+    _see_requests_from_outside()
     _drain_before_shutdown(runtime)
+
+
+def _see_requests_from_outside() -> None:
+    from litellm.proxy import proxy_server  # noqa: PLC0415 - LiteLLM starts first
+
+    # The application is running by now and takes no further middleware, so the finished stack is wrapped.
+    stack = proxy_server.app.middleware_stack or proxy_server.app.build_middleware_stack()
+    if not isinstance(stack, RequestScope):
+        proxy_server.app.middleware_stack = RequestScope(stack)
 
 
 def _drain_before_shutdown(runtime: Runtime) -> None:

@@ -15,6 +15,9 @@ REMOVED = (
     "no-log",  # suppresses the success event: usage nobody counts
     "deployment_id",  # another model of the same provider answers, at this one's weight
     "azure",
+    "timeout",  # a client that makes LiteLLM give up early would pay nothing for what the provider does
+    "stream_timeout",
+    "model_group_retry_policy",  # asks the provider again as often as the client likes
     "specific_deployment",  # names a deployment by its provider's model, which no weight is written for
 )
 
@@ -78,8 +81,11 @@ def tame(data: MutableMapping[str, Any]) -> None:
     """Remove the fields with which a client could escape the count, and secrets that must reach no log."""
     for name in REMOVED:
         data.pop(name, None)
-    if "router_settings_override" in _sent_body(data):  # LiteLLM puts a key's or team's own settings there
+    sent = _sent_body(data)
+    if "router_settings_override" in sent:  # LiteLLM puts a key's or team's own settings there
         data.pop("router_settings_override", None)
+    if "custom_llm_provider" in sent and "model" in data:  # another provider answers under the model's name
+        data.pop("custom_llm_provider", None)
     extra = data.get("extra_body")
     if isinstance(extra, MutableMapping):
         for name in REMOVED_FROM_EXTRA_BODY:

@@ -37,6 +37,10 @@ class ConnectionBrokenError(Exception):
     """Raised inside a response so that the server drops the connection, as a provider that crashes does."""
 
 
+MOST_CHOICES = 128
+"""What real providers allow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One complete answer."""
@@ -78,6 +82,8 @@ async def prepare(
         wishes = Wishes.parse(model, text)
     except ValueError as error:
         raise failed(call, 400, f"unknown wish for the simulated provider: {error}") from error
+    if not isinstance(choices, int) or not 1 <= choices <= MOST_CHOICES:
+        raise failed(call, 400, f"n must be from 1 to {MOST_CHOICES}")
     await asyncio.sleep(wishes.first + (0 if call.stream else wishes.delay))
     _fail_if_wished(account, call, wishes)
     if wishes.die is not None and not call.stream:

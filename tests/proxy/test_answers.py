@@ -39,7 +39,7 @@ def test_past_the_soft_limit_the_answer_goes_through_with_a_warning(proxied: Pro
     answer = person.chat(stream=stream)
     assert answer.status_code == 200
     assert answer.headers["x-budget-status"] == "soft"
-    assert answer.headers["x-budget-warning"] == "0% of your daily token limit is used; it resets at 00:00 UTC."
+    assert answer.headers["x-budget-warning"] == "0% of your daily token limit is used; it resets at 00:00 (UTC)."
 
 
 @pytest.mark.parametrize("stream", [False, True])

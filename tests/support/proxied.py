@@ -38,7 +38,7 @@ PNG = base64.b64decode(
 )
 
 
-def eventually(look: Callable[[], T], until: Callable[[T], bool], seconds: float = 15) -> T:
+def eventually(look: Callable[[], T], until: Callable[[T], bool], seconds: float = 25) -> T:
     """Look again and again until it is as wanted; the last look is returned either way, for the assertion to show."""
     end = time.monotonic() + seconds
     while True:
