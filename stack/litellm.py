@@ -1,5 +1,6 @@
 """LiteLLM's proxy with its database."""
 
+import time
 from http import HTTPStatus
 from pathlib import Path
 
@@ -21,6 +22,11 @@ CREATE TABLE IF NOT EXISTS stack.litellm_migrations (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 """
+_DONE = "INSERT INTO stack.litellm_migrations (name) VALUES ('{}')"
+"""For names of folders of an installed package."""
+
+_KEY_DEADLINE = 60
+"""Seconds for the sync job to create Open WebUI's key."""
 
 
 def migrate(database_url: str, say: tools.Say) -> None:
@@ -33,14 +39,10 @@ def migrate(database_url: str, say: tools.Say) -> None:
         connection.execute(_RECORD)
         applied = {name for (name,) in connection.execute("SELECT name FROM stack.litellm_migrations")}
         pending = [path for path in sorted(folder.glob("*/migration.sql")) if path.parent.name not in applied]
-        if not pending:
-            return
+    if pending:
         say(f"applying {len(pending)} of LiteLLM's migrations")
-        postgres.run_scripts(pending, database_url)
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO stack.litellm_migrations (name) VALUES (%s)", [(path.parent.name,) for path in pending]
-            )
+        steps = [(path, _DONE.format(path.parent.name)) for path in pending]
+        postgres.run_scripts(steps, database_url)
 
 
 def program(
@@ -59,16 +61,14 @@ def program(
     )
 
 
-def ensure_connection_key(proxy: LiteLLM) -> None:
+def create_connection_key(proxy: LiteLLM) -> None:
     """Create the key that Open WebUI uses, for stacks that run without the sync job, which does this otherwise.
 
     Raises:
         StackError: LiteLLM refused.
 
     """
-    with httpx.Client(
-        base_url=proxy.url, headers={"Authorization": f"Bearer {proxy.master_key}"}, timeout=30
-    ) as client:
+    with _client(proxy.url, proxy.master_key) as client:
         if client.get("/key/info", params={"key": proxy.openwebui_key}).status_code == HTTPStatus.OK:
             return
         wish = {"key": proxy.openwebui_key, "key_alias": "open-webui", "allowed_routes": ["llm_api_routes"]}
@@ -76,6 +76,26 @@ def ensure_connection_key(proxy: LiteLLM) -> None:
     if answer.status_code != HTTPStatus.OK:
         msg = f"LiteLLM did not create Open WebUI's key: {answer.status_code} {answer.text[:500]}"
         raise StackError(msg)
+
+
+def wait_for_connection_key(proxy: LiteLLM) -> None:
+    """Wait until LiteLLM knows the key that Open WebUI uses.
+
+    Raises:
+        StackError: the sync job did not create it in time.
+
+    """
+    deadline = time.monotonic() + _KEY_DEADLINE
+    with _client(proxy.url, proxy.openwebui_key) as client:
+        while (answer := client.get("/v1/models")).status_code != HTTPStatus.OK:
+            if time.monotonic() > deadline:
+                msg = f"Open WebUI's key is not in LiteLLM after {_KEY_DEADLINE} s: {answer.text[:300]}. See make logs."
+                raise StackError(msg)
+            time.sleep(0.3)
+
+
+def _client(url: str, key: str) -> httpx.Client:
+    return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False)
 
 
 def _node_folder() -> Path:

@@ -92,16 +92,15 @@ def program(service: Service, data: Path, init_script: Path, port: int) -> Progr
     )
 
 
-def run_scripts(scripts: list[Path], url: str) -> None:
-    """Run SQL files with psql, stopping at the first error.
+def run_scripts(steps: Sequence[tuple[Path, str]], url: str) -> None:
+    """Run SQL files with psql, each followed by one statement, stopping at the first error.
 
     Raises:
         StackError: one of them failed.
 
     """
-    arguments = [part for script in scripts for part in ("-f", str(script))]
-    command: list[str | Path] = [BIN / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url]
-    _run([*command, *arguments], {})
+    arguments = [part for script, statement in steps for part in ("-f", str(script), "-c", statement)]
+    _run([BIN / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url, *arguments], {})
 
 
 def _connect(environment: dict[str, str], port: int) -> "psycopg.Connection[tuple[object, ...]]":

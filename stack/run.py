@@ -12,6 +12,14 @@ from stack.plan import SERVICES, Environments, Plan, Wishes
 from stack.processes import Program
 from stack.state import TOOLS, State, file_lock, write_json
 
+_TITLES = {
+    "postgres": "PostgreSQL",
+    "provider": "the simulated model provider",
+    "litellm": "LiteLLM",
+    "openwebui": "Open WebUI",
+    "sync": "the sync job",
+}
+
 
 class Stack:
     """The processes of one state directory."""
@@ -34,27 +42,22 @@ class Stack:
         """Install what is missing, start all services that are not running, wait until each is healthy, and seed."""
         with self.state.locked():
             self.install()
-            wanted = self.wishes.services
-            if "postgres" in wanted:
-                self.say("starting PostgreSQL")
-                self._start("postgres")
-            if "provider" in wanted and self.plan.simulated:
-                self.say("starting the simulated model provider")
-                self._start("provider")
-            if "postgres" in wanted:
-                self._migrate()
-            self.say("starting " + " and ".join(name for name in ("LiteLLM", "Open WebUI") if _key(name) in wanted))
+            self._launch("postgres")
+            if self.plan.simulated:
+                self._launch("provider")
+            self._migrate()
             # Side by side: each takes longer than everything else together.
-            slow = [name for key in ("litellm", "openwebui") if key in wanted for name in self.wishes.instances(key)]
-            self._start(*slow)
-            if "litellm" in wanted and not ("sync" in wanted and sync.available("run")):
-                litellm.ensure_connection_key(self.endpoints.litellm)
-            if "openwebui" in wanted and seeded:
+            self._launch("litellm", "openwebui")
+            synced = "sync" in self.wishes.services and sync.available("run")
+            if "litellm" in self.wishes.services and not synced:
+                litellm.create_connection_key(self.endpoints.litellm)
+            if "openwebui" in self.wishes.services and seeded:
                 self.say("creating users and groups")
                 self.users = seed.seed(self.state, self.endpoints.openwebui)
-            if "sync" in wanted and sync.available("run"):
-                self.say("starting the sync job")
-                self._start(*self.wishes.instances("sync"))
+            if synced:
+                self._launch("sync")
+                if "litellm" in self.wishes.services:
+                    litellm.wait_for_connection_key(self.endpoints.litellm)
             write_json(self.state.endpoints, self.endpoints.to_json())
         return self
 
@@ -118,12 +121,19 @@ class Stack:
         return self.plan.environment(instance)
 
     def _migrate(self) -> None:
+        if "postgres" not in self.wishes.services:
+            return
         sync.migrate(self.state, self.plan.environment("migrate"), self.plan.command("migrate"))
         if "litellm" in self.wishes.services:
             litellm.migrate(self.plan.environment("litellm")["DATABASE_URL"], self.say)
 
-    def _start(self, *instances: str) -> None:
-        programs = [self._program(instance) for instance in instances]
+    def _launch(self, *services: str) -> None:
+        """Start those of `services` that are wanted, all their processes side by side, and wait for them."""
+        wanted = [service for service in services if service in self.wishes.services]
+        if not wanted:
+            return
+        self.say("starting " + " and ".join(_TITLES[service] for service in wanted))
+        programs = [self._program(name) for service in wanted for name in self.wishes.instances(service)]
         for program in programs:
             processes.start(self.state, program)
         for program in programs:
@@ -187,7 +197,3 @@ def stop_all(state: State) -> None:
     order = ["sync", "openwebui", "litellm", "provider", "postgres"]
     for name in sorted(processes.names(state), key=lambda name: order.index(name.partition("-")[0])):
         processes.stop(state, name)
-
-
-def _key(title: str) -> str:
-    return title.lower().replace(" ", "")

@@ -65,7 +65,7 @@ class Answer:
 
 
 async def prepare(
-    request: Request, body: dict[str, Any], prompt: Any, prompt_tokens: int, *, cap: int | None, choices: int = 1
+    request: Request, body: dict[str, Any], prompt: Any, prompt_tokens: int, *, cap: int | None, choices: object = 1
 ) -> Answer:
     """Open the call's record, wait and fail as wished, and make the answer.
 
