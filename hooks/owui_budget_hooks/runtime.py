@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from owui_budget import __version__
 from owui_budget.clock import SystemClock
 from owui_budget.config import HooksSettings, load_hooks_settings
+from owui_budget.database import migrate
 from owui_budget.database.engine import make_engine
 from owui_budget.errors import BudgetError, LedgerUnavailableError
 from owui_budget.ledger.open import open_ledger
@@ -110,6 +111,9 @@ class Runtime:
 
     async def _open_ledger(self) -> None:
         try:
+            if self._engine.dialect.name == "sqlite":
+                # The embedded ledger has no operator's migration step: whoever opens the file owns it.
+                await asyncio.to_thread(migrate.upgrade, self._engine)
             await self.ledger.start()
             self._ledger_open = True
             await asyncio.to_thread(seed.learn_from_events, self._engine, self._typical)

@@ -5,7 +5,6 @@ the store writes them in the same transaction. An operation either finishes or r
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
 from owui_budget.domain.decisions import Refused, Standing, decide
@@ -18,46 +17,16 @@ from owui_budget.ledger.protocol import (
     Admitted,
     Declined,
     LedgerOptions,
-    LedgerState,
     Reserve,
     ReserveOutcome,
     Settlement,
     Stale,
 )
 from owui_budget.ledger.records import WINDOWS, Event, EventType, Open, Row, State, cleaned, pools_of
+from owui_budget.ledger.view import View, Writes
 
 MAX_CHARGE = 10**15
 """The largest charge or estimate one operation may carry, in tokens: sums of thousands still fit 64 bits."""
-
-
-@dataclass(slots=True)
-class View:
-    """What a store has locked and read for one batch."""
-
-    state: LedgerState
-    rows: dict[str, Row]
-    open: dict[str, Open]
-    history: dict[str, list[Event]] = field(default_factory=dict)
-    """Events of reservations that have no row."""
-
-
-@dataclass(slots=True)
-class Writes:
-    """What one batch changes. Times are ledger time, in epoch seconds."""
-
-    now: float
-    lease_until: float
-    """What new and renewed leases are extended to."""
-    rows: dict[str, Row] = field(default_factory=dict)
-    reserved: dict[str, Open] = field(default_factory=dict)
-    deleted: list[str] = field(default_factory=list)
-    released: list[str] = field(default_factory=list)
-    renewed: list[str] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        """Whether anything changes at all."""
-        return bool(self.rows or self.reserved or self.deleted or self.released or self.renewed or self.events)
 
 
 class Batch:

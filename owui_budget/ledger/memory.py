@@ -11,7 +11,6 @@ from owui_budget.domain.decisions import Standing
 from owui_budget.domain.identity import Counter
 from owui_budget.domain.policy import LimitInForce
 from owui_budget.domain.windows import span_of
-from owui_budget.ledger.batch import Writes
 from owui_budget.ledger.flusher import Flusher
 from owui_budget.ledger.operations import Adjust, Expire, Operation, Release, Renew, Reset, Result, Unopened
 from owui_budget.ledger.protocol import (
@@ -31,6 +30,7 @@ from owui_budget.ledger.protocol import (
 from owui_budget.ledger.records import WINDOWS, Event, Open, Row, State, is_pool, pools_of
 from owui_budget.ledger.transaction import Commit, Create, Lock, Locked, LookUp, Outcome, Step, Undo, transact
 from owui_budget.ledger.upkeep import TOMBSTONE_SECONDS
+from owui_budget.ledger.view import Writes
 
 
 class MemoryLedger:

@@ -18,11 +18,12 @@ from sqlalchemy.engine import URL
 
 from owui_budget.database.migrate import lock_key
 from owui_budget.errors import LedgerUnavailableError
+from owui_budget.ledger.columns import read_event, read_open, read_state, rows_by_key, rows_of
 from owui_budget.ledger.flusher import CommitUnknownError
 from owui_budget.ledger.ledger_clock import LedgerClock
 from owui_budget.ledger.operations import Operation
+from owui_budget.ledger.postgres_statements import PostgresStatements
 from owui_budget.ledger.protocol import LedgerOptions
-from owui_budget.ledger.statements import PostgresStatements, read_event, read_open, read_state, rows_by_key, rows_of
 from owui_budget.ledger.transaction import Commit, Create, Lock, Locked, LookUp, Outcome, Step, Undo, transact
 
 STATEMENT_TIMEOUT: Final = 10.0

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from owui_budget.database.tables import counters, meta, reservations, usage_charges
 from owui_budget.domain.windows import Window, span_of
 from owui_budget.ledger.access import read_meta
+from owui_budget.ledger.columns import OPEN_COLUMNS, read_open
 from owui_budget.ledger.records import WINDOWS, Open, State, pools_of
-from owui_budget.ledger.statements import OPEN_COLUMNS, read_open
 
 
 def open_pools(connection: sa.Connection, keys: Collection[str], now: float) -> None:

@@ -12,19 +12,12 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from owui_budget.domain.charge import Usage
-from owui_budget.domain.identity import Counter
 from owui_budget.errors import FinalError
-from owui_budget.ledger.protocol import Ending, Ledger, OperationRejectedError, Settlement
-from owui_budget.ledger.records import call_from_json, call_to_json
-
-Record = Settlement | str
-"""A finished call, or the id of a reservation to release."""
+from owui_budget.ledger.protocol import Ledger, OperationRejectedError, Settlement
+from owui_budget.ledger.spool_format import Record, parse_record, print_record
 
 _SUFFIX: Final = ".jsonl"
 _AT_ONCE: Final = 128
@@ -68,7 +61,7 @@ class Spool:
             SpoolError: it could not be kept.
 
         """
-        line = json.dumps(_print(record)).encode() + b"\n"
+        line = json.dumps(print_record(record)).encode() + b"\n"
         with self._lock, self._named("written"):
             self._append(self._open(), line)
             self._depth += 1
@@ -112,7 +105,7 @@ class Spool:
 
     async def _write(self, ledger: Ledger, line: bytes) -> None:
         try:
-            record = _parse(line)
+            record = parse_record(line)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             await asyncio.to_thread(self._set_aside, line, "corrupt", f"{type(error).__name__}: {error}")
             return
@@ -224,40 +217,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _print(record: Record) -> dict[str, Any]:
-    if isinstance(record, str):
-        return {"v": 1, "release": record}
-    return {
-        "v": 1,
-        "settle": {
-            "reservation_id": record.reservation_id,
-            "call": call_to_json(record.call),
-            "counters": [counter.key for counter in record.counters],
-            "admitted_at": record.admitted_at,
-            "usage": asdict(record.usage),
-            "model": record.model,
-            "weight": str(record.weight),
-            "charge": record.charge,
-            "ending": record.ending,
-        },
-    }
-
-
-def _parse(line: bytes) -> Record:
-    value = json.loads(line)
-    if "release" in value:
-        return str(value["release"])
-    settled = value["settle"]
-    return Settlement(
-        reservation_id=settled["reservation_id"],
-        call=call_from_json(settled["call"]),
-        counters=tuple(Counter.parse(key) for key in settled["counters"]),
-        admitted_at=settled["admitted_at"],
-        usage=Usage(**settled["usage"]),
-        model=settled["model"],
-        weight=Decimal(settled["weight"]),
-        charge=settled["charge"],
-        ending=Ending(settled["ending"]),
-    )

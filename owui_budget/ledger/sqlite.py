@@ -16,20 +16,11 @@ from typing import Any, Final
 
 from owui_budget.database.engine import BUSY_TIMEOUT_MS, SQLITE_PRAGMAS
 from owui_budget.errors import LedgerBusyError, LedgerUnavailableError
+from owui_budget.ledger import sqlite_statements as sql
+from owui_budget.ledger.columns import read_event, read_open, read_state, rows_by_key, rows_of
 from owui_budget.ledger.ledger_clock import LedgerClock
 from owui_budget.ledger.operations import Operation
 from owui_budget.ledger.protocol import LedgerOptions
-from owui_budget.ledger.statements import (
-    SQLITE_STATE,
-    SQLITE_WRITES,
-    read_event,
-    read_open,
-    read_state,
-    rows_by_key,
-    rows_of,
-    sqlite_select,
-    sqlite_values,
-)
 from owui_budget.ledger.transaction import Commit, Create, Lock, Locked, LookUp, Outcome, Step, Undo, transact
 
 _PARAMETERS: Final = 900
@@ -138,7 +129,7 @@ class SqliteDoor:
         match step:
             case Lock():
                 connection.execute("BEGIN IMMEDIATE")
-                state = read_state(*connection.execute(SQLITE_STATE).fetchone())
+                state = read_state(*connection.execute(sql.STATE).fetchone())
                 opened = [read_open(values) for values in _select(connection, "reservations", step.reservations)]
                 return Locked(
                     state=state,
@@ -157,7 +148,7 @@ class SqliteDoor:
                 connection.executemany("INSERT OR IGNORE INTO counters (key) VALUES (?)", [(key,) for key in step.keys])
             case Commit():
                 for part, rows in rows_of(step.writes):
-                    connection.executemany(SQLITE_WRITES[part], sqlite_values(part, rows))
+                    connection.executemany(sql.WRITES[part], sql.values(part, rows))
                 connection.execute("COMMIT")
         return None
 
@@ -166,7 +157,7 @@ def _select(connection: sqlite3.Connection, what: str, keys: list[str]) -> list[
     found: list[tuple[Any, ...]] = []
     for start in range(0, len(keys), _PARAMETERS):
         some = keys[start : start + _PARAMETERS]
-        found.extend(connection.execute(sqlite_select(what, len(some)), some).fetchall())
+        found.extend(connection.execute(sql.select(what, len(some)), some).fetchall())
     return found
 
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from owui_budget.errors import LedgerUnavailableError
-from owui_budget.ledger.batch import Batch, View, Writes
+from owui_budget.ledger.batch import Batch
 from owui_budget.ledger.events import charged_counters
 from owui_budget.ledger.operations import Adjust, Operation, Reset, Result, reservation_ids
 from owui_budget.ledger.protocol import LedgerOptions, LedgerState, OperationRejectedError, Reserve, Settlement
 from owui_budget.ledger.records import Event, EventType, Open, Row, is_pool, lock_order, pools_of
+from owui_budget.ledger.view import View, Writes
 
 _ATTEMPTS: Final = 8
 

@@ -12,11 +12,11 @@ from owui_budget.domain.decisions import Standing
 from owui_budget.domain.policy import LimitInForce
 from owui_budget.domain.windows import span_of
 from owui_budget.ledger.access import exclusive, read_meta, shared, snapshot
+from owui_budget.ledger.columns import COUNTER_COLUMNS, rows_by_key
 from owui_budget.ledger.ledger_clock import LedgerClock
 from owui_budget.ledger.protocol import LedgerState, NoticeClaim
 from owui_budget.ledger.rebuild import adopt_zone, open_pools, used_since
 from owui_budget.ledger.records import State, is_pool
-from owui_budget.ledger.statements import COUNTER_COLUMNS, rows_by_key
 
 TOMBSTONE_SECONDS: Final = 48 * 3600
 """How long a released call is remembered, in ledger time. Longer than any replay of its own process."""

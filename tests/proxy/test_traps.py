@@ -217,8 +217,8 @@ def test_browser_streams_carry_usage_and_one_warning_frame(proxied: Proxied) -> 
     assert event["type"] == "notification"
     assert event["data"]["content"] == (
         "0% of your daily token limit for group "
-        + f"Group {person.groups[0][:6]}"
-        + " is used; it resets at 00:00 UTC."
+         f"Group {person.groups[0][:6]}"
+         " is used; it resets at 00:00 UTC."
     )
     assert '"event"' not in browser.chat("hi", stream=True).text
     assert '"event"' not in browser.chat("hi", stream=False).text

@@ -23,12 +23,12 @@ from owui_budget.domain.limits import Bounds, Scope
 from owui_budget.domain.policy import LimitInForce
 from owui_budget.domain.windows import Window
 from owui_budget.ledger import upkeep
+from owui_budget.ledger.columns import read_event
 from owui_budget.ledger.memory import MemoryLedger
 from owui_budget.ledger.open import open_ledger
 from owui_budget.ledger.protocol import Admitted, Call, Ending, LedgerOptions, Reserve, Settlement
 from owui_budget.ledger.records import EVENT_FIELDS, Event
 from owui_budget.ledger.sql import SqlLedger
-from owui_budget.ledger.statements import read_event
 from owui_budget.limits_file import Limits
 
 NOON = 1_784_548_800.0

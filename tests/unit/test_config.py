@@ -30,7 +30,7 @@ LONG_SECRET = "hunter2-" * 5
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Start without any of our names; the returned function sets some."""
-    for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:  # noqa: TID251 - the test's own
+    for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
         monkeypatch.delenv(name)
 
     def put(**values: str) -> None:

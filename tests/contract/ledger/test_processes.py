@@ -158,7 +158,7 @@ async def test_after_an_outage_the_ledger_answers_again(store: Store) -> None:
     await _reachable(store, yes=False)
     with pytest.raises(LedgerUnavailableError):
         await ledger.settle(settled(request, 5))
-    with pytest.raises(LedgerUnavailableError, match="a moment ago"):
+    with pytest.raises(LedgerUnavailableError):
         await ledger.settle(settled(request, 5))
     await _reachable(store, yes=True)
     async with asyncio.timeout(10):

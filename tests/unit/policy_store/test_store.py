@@ -17,6 +17,8 @@ from owui_budget.policy_store import (
     SqlPolicyStore,
     StoredGroup,
     StoredUser,
+)
+from owui_budget.policy_store import (
     store as store_module,
 )
 
