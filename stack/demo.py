@@ -19,6 +19,8 @@ from stack.webui_client import WebUI
 
 SOFT, HARD, RAISED = 600, 1_000, 5_000
 QUESTION = "[[sim tokens=150]] Tell me a short story about a budget."
+PROBE = "[[sim tokens=1]] hi"
+"""As small as a question can be: it is asked again and again until a change holds."""
 PATIENCE = 10.0
 """Seconds until a change by the admin must hold. (It should take less than five.)"""
 AT_MOST = 12
@@ -67,7 +69,7 @@ def _story(console: Console, admin: WebUI, user: WebUI, group: str, model: str) 
         console.print(f"[green]✓[/green] {escape(text)}")
 
     admin.set_limits(group, _limits(HARD))
-    seconds = _until(lambda: _quota(ask(user, model, "hello")) == HARD, f"the limit of {HARD} tokens holds")
+    seconds = _until(lambda: _quota(ask(user, model, PROBE)) == HARD, f"the limit of {HARD} tokens holds")
     told(f"The admin gives group {group} {HARD:,} tokens a day per member; it holds after {seconds:.1f} s.")
 
     reply = _ask_until(user, model, lambda reply: reply.standing != "ok", "a warning")
@@ -83,7 +85,7 @@ def _story(console: Console, admin: WebUI, user: WebUI, group: str, model: str) 
     told(f"Past the limit: 429, try again in {reply.headers.get('retry-after')} s: {reply.error.get('message')}")
 
     admin.set_limits(group, _limits(RAISED))
-    seconds = _until(lambda: ask(user, model, "hello").status == HTTPStatus.OK, "the user may go on")
+    seconds = _until(lambda: ask(user, model, PROBE).status == HTTPStatus.OK, "the user may go on")
     told(f"The admin raises the limit to {RAISED:,}; after {seconds:.1f} s the user goes on.")
 
 
