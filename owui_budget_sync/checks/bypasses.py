@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import httpx
+
 from owui_budget.errors import BudgetError
 from owui_budget.wording import shown
 from owui_budget_sync.checks.findings import Finding, Notes
@@ -123,16 +125,15 @@ def permissions(notes: Notes, config: Json) -> list[Finding]:
 async def passthrough(notes: Notes, client: OpenWebuiClient) -> list[Finding]:
     """Open WebUI can pass any request on with the connection's key. Asked for a page that exists nowhere."""
     try:
-        await client.get(_PROBE_PATH, object)
+        answer = await client.ask("GET", _PROBE_PATH)
     except BudgetError as error:
-        if "passthrough is disabled" in str(error):
-            return [notes.ok("the OpenAI passthrough is off")]
-        if " with 40" not in str(error):
-            return [notes.skipped("the OpenAI passthrough", str(error))]
+        return [notes.skipped("the OpenAI passthrough", str(error))]
+    if answer.status_code == httpx.codes.FORBIDDEN and "passthrough is disabled" in answer.text:
+        return [notes.ok("the OpenAI passthrough is off")]
     return [
         notes.error(
             "the OpenAI passthrough is on",
-            "any user may call any of LiteLLM's routes with the connection's key and headers of his own choice",
+            "any user may call any of LiteLLM's routes that the connection's key may call",
             "ENABLE_OPENAI_API_PASSTHROUGH=false",
         )
     ]

@@ -28,33 +28,44 @@ async def examine(say: Say, probed_model: str | None = None) -> list[Finding]:
         return sorted_findings(found)
     limits, more = settings.read_limits(wiring)
     found += [*more, *settings.wiring(wiring)]
-    say("asking LiteLLM")
-    found += await litellm.look(wiring)
-    say("asking Open WebUI")
-    found += await _openwebui(wiring)
     say("reading the database")
+    engine, more = _engine(wiring)
+    found += more
     try:
-        engine = database.existing_engine(wiring)
-    except ConfigurationError as error:
-        return sorted_findings([*found, _unusable(error)])
-    try:
-        readable, more = _database(engine, wiring, limits)
-        found += more
-        if readable and probed_model is not None and wiring.openwebui_url:
-            say(f"making a real call of {probed_model}")
-            found += await probe(wiring, engine, probed_model)
+        readable = False
+        if engine is not None:
+            readable, more = _database(engine, wiring, limits)
+            found += more
+        say("asking LiteLLM")
+        found += await litellm.look(wiring)
+        say("asking Open WebUI")
+        found += await _openwebui(wiring, engine if readable else None, probed_model)
     finally:
-        engine.dispose()
+        if engine is not None:
+            engine.dispose()
     return sorted_findings(found)
 
 
-async def _openwebui(wiring: SyncSettings) -> list[Finding]:
+def _engine(wiring: SyncSettings) -> tuple[sa.Engine | None, list[Finding]]:
+    try:
+        return database.existing_engine(wiring), []
+    except ConfigurationError as error:
+        return None, [_unusable(error)]
+
+
+async def _openwebui(wiring: SyncSettings, engine: sa.Engine | None, probed_model: str | None) -> list[Finding]:
+    notes = Notes(Area.OPENWEBUI)
     try:
         client = OpenWebuiClient(wiring)
     except ConfigurationError as error:
-        return [Notes(Area.OPENWEBUI).skipped("its configuration", str(error))]
+        return [notes.skipped("its configuration", str(error))]
     async with client:
-        return await openwebui.look(wiring, client)
+        found = await openwebui.look(wiring, client)
+        if probed_model is not None:
+            if engine is None:
+                return [*found, notes.skipped("the probe", "the ledger cannot be read")]
+            found += await probe(client, engine, probed_model)
+    return found
 
 
 def _database(engine: sa.Engine, wiring: SyncSettings, limits: Limits | None) -> tuple[bool, list[Finding]]:

@@ -97,8 +97,8 @@ async def _callback(http: httpx.AsyncClient) -> list[Finding]:
         _NOTES.error(
             "the budget callback is not registered in LiteLLM",
             "nothing is counted or refused",
-            "litellm_settings.callbacks: [owui_budget_hooks.callback.budget] in config.yaml, and the package owui-budget"
-            " installed beside LiteLLM",
+            "litellm_settings.callbacks: [owui_budget_hooks.callback.budget] in config.yaml, and our"
+            " package installed beside LiteLLM",
         )
     ]
 

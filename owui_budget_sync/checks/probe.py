@@ -11,15 +11,15 @@ from typing import Any, Final
 import httpx
 import sqlalchemy as sa
 
-from owui_budget.config import SyncSettings
 from owui_budget.database.tables import usage_events
 from owui_budget.domain.identity import Caller
+from owui_budget.errors import BudgetError
 from owui_budget.ledger.access import snapshot
 from owui_budget.wording import shown
 from owui_budget_sync.checks.findings import Area, Finding, Notes
+from owui_budget_sync.openwebui.client import OpenWebuiClient
 
 _NOTES = Notes(Area.OPENWEBUI)
-_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 PATIENCE: Final = 10.0
 """Seconds until the event must be in the ledger: it is written behind the answer."""
 _LATEST: Final = 200
@@ -30,40 +30,23 @@ Events = dict[str, tuple[str | None, str]]
 """The user and the caller of some events, by reservation."""
 
 
-async def probe(settings: SyncSettings, engine: sa.Engine, model: str, *, patience: float = PATIENCE) -> list[Finding]:
+async def probe(client: OpenWebuiClient, engine: sa.Engine, model: str, *, patience: float = PATIENCE) -> list[Finding]:
     """Ask `model` for one token as sync's admin, and look for the call in the ledger."""
-    async with httpx.AsyncClient(base_url=settings.openwebui_url or "", timeout=_TIMEOUT, trust_env=False) as http:
-        try:
-            token = await _token(http, settings)
-            session = await http.get("/api/v1/auths/", headers=_bearer(token))
-            user_id = str(_json(session).get("id"))
-            before = await asyncio.to_thread(_latest, engine)
-            answer = await http.post(
-                "/api/chat/completions",
-                headers=_bearer(token),
-                json={
-                    "model": model,
-                    "messages": [{"role": "user", "content": "Answer with one word."}],
-                    "max_tokens": 1,
-                    "stream": False,
-                },
-            )
-        except httpx.TransportError as error:
-            return [_NOTES.skipped("the probe", f"Open WebUI did not answer: {type(error).__name__}")]
+    call = {
+        "model": model,
+        "messages": [{"role": "user", "content": "Answer with one word."}],
+        "max_tokens": 1,
+        "stream": False,
+    }
+    try:
+        session = await client.get("/api/v1/auths/", dict[str, Any])
+        before = await asyncio.to_thread(_latest, engine)
+        answer = await client.ask("POST", "/api/chat/completions", call)
+    except BudgetError as error:
+        return [_NOTES.skipped("the probe", str(error))]
     if not answer.is_success:
         return [_refused(answer, model)]
-    return [await _in_ledger(engine, user_id, before, patience)]
-
-
-async def _token(http: httpx.AsyncClient, settings: SyncSettings) -> str:
-    if settings.openwebui_api_key:
-        return settings.openwebui_api_key.get_secret_value()
-    password = settings.openwebui_admin_password
-    body = {
-        "email": settings.openwebui_admin_email,
-        "password": password.get_secret_value() if password else "",
-    }
-    return str(_json(await http.post("/api/v1/auths/signin", json=body)).get("token"))
+    return [await _in_ledger(engine, str(session.get("id")), before, patience)]
 
 
 def _refused(answer: httpx.Response, model: str) -> Finding:
@@ -113,10 +96,6 @@ def _latest(engine: sa.Engine) -> Events:
     )
     with snapshot(engine) as connection:
         return {row.reservation_id: (row.user_id, row.caller) for row in connection.execute(latest)}
-
-
-def _bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 def _json(answer: httpx.Response) -> Mapping[str, Any]:

@@ -95,6 +95,17 @@ class OpenWebuiClient:
         """Delete `path`. Raises like `get`."""
         return self._read(await self._send("DELETE", path), object)
 
+    async def ask(self, method: str, path: str, body: object = None) -> httpx.Response:
+        """Send one request and return the answer, whatever its status: for checks, to which a refusal tells something.
+
+        Raises:
+            SourceUnavailableError, SourceRefusedError: there is no answer, or the sign-in failed.
+
+        """
+        if self._token is None and not self._key:
+            await self._sign_in()
+        return await self._once(method, path, body, stream=False)
+
     async def stream(self, path: str, key: str) -> AsyncIterator[Any]:
         """Yield the items of the list `key` of the answer one by one. Raises like `get`, possibly after some items."""
         async with self._opened(path) as response:
@@ -168,6 +179,12 @@ class OpenWebuiClient:
                 "OWUI_BUDGET_OPENWEBUI_ADMIN_EMAIL and OWUI_BUDGET_OPENWEBUI_ADMIN_PASSWORD, or set an API key"
             )
             raise SourceRefusedError(msg)
+        if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            msg = (
+                f"Open WebUI at {self.url} takes no more sign-ins of {self._email} for now (15 within three minutes); "
+                "wait three minutes, or set OWUI_BUDGET_OPENWEBUI_API_KEY: a key needs no sign-in"
+            )
+            raise SourceUnavailableError(msg)
         if not response.is_success:
             raise self._failure("POST", path, response)
         session = self._read(response, dict[str, Any])
