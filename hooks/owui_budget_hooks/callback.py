@@ -15,10 +15,10 @@ from litellm.proxy._types import UserAPIKeyAuth
 
 from owui_budget_hooks import answers, browser, headers, stream
 from owui_budget_hooks.attribution import attribute
+from owui_budget_hooks.http_request import HttpRequest, current_request
 from owui_budget_hooks.inflight import METADATA_KEY, InFlight
 from owui_budget_hooks.outcome import read_event
 from owui_budget_hooks.request import metadata_of
-from owui_budget_hooks.request_scope import HttpRequest, current_request
 from owui_budget_hooks.routes import NESTED_CALL_TYPES, RAW_CALL_TYPES
 from owui_budget_hooks.runtime import Runtime, current_runtime
 
@@ -147,12 +147,14 @@ def _end_rejected_try(runtime: Runtime, data: dict[str, Any], request: HttpReque
 
     Where another limiter rejects a request after us and fallbacks are configured, LiteLLM runs these hooks again.
     """
-    previous = runtime.registry.find(metadata_of(data).get(METADATA_KEY))
-    for call in [*(request.calls if request else ()), *([previous] if previous else ())]:
-        if not call.ended:
-            runtime.ender.never_ran(call)
+    identifiers: list[object] = [metadata_of(data).get(METADATA_KEY)]
     if request is not None:
-        request.calls.clear()
+        identifiers += request.call_ids
+        request.call_ids.clear()
+    for identifier in identifiers:
+        call = runtime.registry.find(identifier)
+        if call is not None:
+            runtime.ender.never_ran(call)
 
 
 def _metadata(data: dict[str, Any]) -> dict[str, Any]:

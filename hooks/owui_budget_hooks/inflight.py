@@ -16,7 +16,7 @@ from owui_budget.domain.decisions import Decision, Notice
 from owui_budget.domain.estimate import BYTES_PER_TOKEN, Estimate, Shape
 from owui_budget.domain.identity import Counter
 from owui_budget.ledger.protocol import Call
-from owui_budget_hooks.request_scope import HttpRequest, current_request
+from owui_budget_hooks.http_request import HttpRequest, current_request
 from owui_budget_hooks.routes import Route
 
 METADATA_KEY = "owui_budget_reservation"
@@ -110,7 +110,7 @@ class Registry:
         _current.set(call)
         call.request = current_request()
         if call.request is not None:
-            call.request.calls.append(call)
+            call.request.call_ids.append(call.id)
 
     def find(self, identifier: object) -> InFlight | None:
         """Return the call with this id, if it is still in flight."""

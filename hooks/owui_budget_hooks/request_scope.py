@@ -7,13 +7,10 @@ adding headers on routes that never ask for them (rerank, moderations).
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from owui_budget_hooks.answers import BudgetAnswer
-    from owui_budget_hooks.inflight import InFlight
+from owui_budget_hooks.answers import BudgetAnswer
+from owui_budget_hooks.http_request import HttpRequest, begin_request
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -23,26 +20,6 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 _REPLACED_HEADERS = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
 _ANTHROPIC_TYPES = {400: "invalid_request_error", 401: "authentication_error", 429: "rate_limit_error"}
 _ERROR = 400
-
-
-@dataclass(slots=True, eq=False)
-class HttpRequest:
-    """What the rooms of one request leave for its end."""
-
-    calls: "list[InFlight]" = field(default_factory=list)
-    answer: "BudgetAnswer | None" = None
-    """The refusal to send in place of whatever LiteLLM makes of it."""
-    headers: dict[str, str] = field(default_factory=dict)
-    """Headers for a success, where LiteLLM's own hook is not called."""
-    over: bool = False
-
-
-_request: ContextVar[HttpRequest | None] = ContextVar("owui_budget_request", default=None)
-
-
-def current_request() -> HttpRequest | None:
-    """Return the request of this context; None where the wrapper is not installed."""
-    return _request.get()
 
 
 class RequestScope:
@@ -61,13 +38,11 @@ class RequestScope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = HttpRequest()
-        token = _request.set(request)
+        request = begin_request()
         try:
             await self._app(scope, receive, _Answering(request, str(scope["path"]), send))
         finally:
             request.over = True
-            _request.reset(token)
 
 
 class _Answering:
@@ -93,7 +68,7 @@ class _Answering:
                 _add_headers(message, self._request.headers)
         await self._send(message)
 
-    async def _refuse(self, answer: "BudgetAnswer", start: Message) -> None:
+    async def _refuse(self, answer: BudgetAnswer, start: Message) -> None:
         body = json.dumps(_body(answer, self._path), ensure_ascii=False, separators=(",", ":")).encode()
         ours = {name.lower().encode(): value.encode("latin-1", "replace") for name, value in answer.headers.items()}
         kept = [pair for pair in start["headers"] if pair[0].lower() not in _REPLACED_HEADERS | ours.keys()]
@@ -102,7 +77,7 @@ class _Answering:
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _body(answer: "BudgetAnswer", path: str) -> dict[str, Any]:
+def _body(answer: BudgetAnswer, path: str) -> dict[str, Any]:
     """Return the error as the route's clients read errors: Anthropic's envelope on /v1/messages, OpenAI's elsewhere."""
     error = answer.to_dict()
     if not path.rstrip("/").endswith("/messages"):

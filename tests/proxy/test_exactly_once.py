@@ -136,7 +136,7 @@ def test_sixteen_clients_at_once_leave_the_books_exact(person: Person) -> None:
 
 async def test_last_request_overshoots_by_the_one_crossing_call_where_estimates_are_not_too_low(proxied: Proxied) -> None:
     limit = 3_000
-    person = proxied.person(proxied.group({"daily": {"hard": limit}}))
+    person = proxied.person(proxied.group({"daily": {"hard": limit}}, pool={"daily": {"hard": 10**9}}))
     person.chat("[[sim tokens=100]] hi", max_tokens=100)
     person.events(1)
     async with httpx.AsyncClient(base_url=str(proxied.http.base_url), timeout=60, trust_env=False) as http:
