@@ -17,9 +17,10 @@ from owui_budget_sync.openwebui.client import OpenWebuiClient
 
 _NOTES = Notes(Area.OPENWEBUI)
 
+_GROUP_IDS: Final = "X-OpenWebUI-Group-Ids"
 HEADERS: Final = {
     "X-OpenWebUI-User-Id": "{{USER_ID}}",
-    "X-OpenWebUI-Group-Ids": "{{USER_GROUP_IDS}}",
+    _GROUP_IDS: "{{USER_GROUP_IDS}}",
     "X-OpenWebUI-Task": "{{TASK}}",
     "X-OpenWebUI-Message-Id": "{{MESSAGE_ID}}",
     "X-OpenWebUI-Chat-Id": "{{CHAT_ID}}",
@@ -27,7 +28,7 @@ HEADERS: Final = {
 """What the connection must send, and what for: see `_WITHOUT`."""
 _WITHOUT: Final = {
     "X-OpenWebUI-User-Id": "LiteLLM's spend pages do not show who used what",
-    "X-OpenWebUI-Group-Ids": "a change of groups counts only after sync has read it, not from the very next call",
+    _GROUP_IDS: "a change of groups counts only after sync has read it, not from the very next call",
     "X-OpenWebUI-Task": "titles, tags and other background tasks count against the limits",
     "X-OpenWebUI-Message-Id": "nobody sees a warning in the chat",
     "X-OpenWebUI-Chat-Id": "reports cannot tell chats from API calls",
@@ -42,7 +43,7 @@ async def look(settings: SyncSettings, client: OpenWebuiClient) -> list[Finding]
         version = await client.get("/api/version", dict[str, Any])
         session = await client.get("/api/v1/auths/", dict[str, Any])
     except SourceUnavailableError as error:
-        fix = "start it, or mend OWUI_BUDGET_OPENWEBUI_URL"
+        fix = "make it answer, or mend OWUI_BUDGET_OPENWEBUI_URL"
         return [_NOTES.error(str(error), "sync reads no change of groups and limits; the last good policy holds", fix)]
     except BudgetError as error:
         fix = "give the e-mail and password, or an API key, of an admin"
@@ -144,15 +145,19 @@ def _connection(index: int, url: str, option: Json, litellm_url: str | None) -> 
         given = sent.get(name.lower())
         if given == value:
             continue
-        how = "does not send" if given is None else f"sends {shown(given)!r} as"
-        found.append(
-            _NOTES.warning(
-                f"{where} {how} the header {name}",
-                _WITHOUT[name],
-                f'add "{name}": "{value}" to the connection\'s headers (OPENAI_API_CONFIGS, see docker-compose.yml)',
-            )
-        )
+        found.append(_header(where, name, value, given))
     return found or [_NOTES.ok(f"{where} uses our key and sends the headers")]
+
+
+def _header(where: str, name: str, value: str, given: str | None) -> Finding:
+    fix = f'"{name}": "{value}" in the connection\'s headers (OPENAI_API_CONFIGS, see docker-compose.yml)'
+    if given is None:
+        return _NOTES.warning(f"{where} does not send the header {name}", _WITHOUT[name], f"add {fix}")
+    what = f"{where} sends {shown(given)!r} as the header {name}"
+    if name == _GROUP_IDS:
+        why = "what is sent is taken for the ids of the user's groups, so other limits hold than those of his groups"
+        return _NOTES.error(what, why, fix)
+    return _NOTES.warning(what, _WITHOUT[name], fix)
 
 
 def _stranger(index: int, url: str, litellm_url: str | None) -> Finding:

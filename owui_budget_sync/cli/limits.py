@@ -93,14 +93,17 @@ def set_(  # noqa: PLR0913 - one option per figure of the document
         for bound in _BOUNDS
         if (text := options[f"{bound.scope}_{bound.window}_{bound.which}"]) is not None
     }
+    single = bool(figures) or priority is not None
+    if single == (json_file is not None):
+        raise typer.BadParameter(
+            "--json-file writes a whole document; it cannot be combined with single limits"
+            if single
+            else "name at least one limit, such as --member-daily-hard 100k, or --json-file"
+        )
     document = _document(json_file) if json_file else None
-    if document is None and not figures and priority is None:
-        raise typer.BadParameter("name at least one limit, such as --member-daily-hard 100k, or --json-file")
-    if document is not None and (figures or priority is not None):
-        raise typer.BadParameter("--json-file writes a whole document; it cannot be combined with single limits")
 
     def wanted(present: WrittenGroup) -> UsageLimits:
-        if document is not None:
+        if json_file:
             return group_limits.valid_limits(document)
         return group_limits.changed(None if replace else present.usage_limits, figures, priority)
 

@@ -125,7 +125,7 @@ def facts(rows: Mapping[str, object]) -> None:
     """Print names and values in two columns."""
     width = max(map(len, rows), default=0)
     for name, value in rows.items():
-        line(f"{name:<{width}}  {cell(value)}" if _out.is_terminal else f"{name}\t{cell(value)}")
+        typer.echo(f"{name:<{width}}  {cell(value)}" if _out.is_terminal else f"{name}\t{cell(value)}")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -138,7 +138,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     grid = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(columns):
         numeric = any(isinstance(row[index], _RIGHT) for row in rows)
-        grid.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+        # Ids stay whole: they are there to be copied.
+        grid.add_column(
+            Text(name), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric or name == "id"
+        )
     for row in rows:
         grid.add_row(*(Text(cell(value)) for value in row))
     # A table must wrap inside its columns, which soft wrapping would prevent.
