@@ -34,23 +34,10 @@ _RETRIES: Final = 3
 
 _log = logging.getLogger(__name__)
 
-_UNREACHABLE: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InvalidTransactionStateError,
-    asyncpg.UndefinedTableError,
-    asyncpg.InsufficientPrivilegeError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InternalClientError,
-)
-_REFUSED: Final = ValueError
-"""asyncpg's own complaint about a value is an InterfaceError and a ValueError: bad data, no outage."""
+_REFUSED: Final = (ValueError, OverflowError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+"""Bad data, PostgreSQL's word for it and asyncpg's own. Anything else counts as an outage: usage is then kept and
+tried again, where a refusal would drop it."""
+_UNREACHABLE: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _COLLIDED: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
@@ -101,13 +88,13 @@ class PostgresDoor:
         except LedgerUnavailableError:
             await self._drop()
             raise
-        except _REFUSED:
+        except (*_REFUSED, *_COLLIDED):
             await self._roll_back()
             raise
         except _UNREACHABLE as error:
             await self._drop()
             self._back_off()
-            msg = f"PostgreSQL cannot be reached: {str(error) or type(error).__name__}"
+            msg = f"PostgreSQL cannot be used: {str(error) or type(error).__name__}"
             raise LedgerUnavailableError(msg) from error
         except BaseException:
             await self._roll_back()

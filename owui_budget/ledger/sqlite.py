@@ -23,6 +23,8 @@ from owui_budget.ledger.operations import Operation
 from owui_budget.ledger.protocol import LedgerOptions
 from owui_budget.ledger.transaction import Commit, Create, Lock, Locked, LookUp, Outcome, Step, Undo, transact
 
+_REFUSED: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+"""Bad data. Any other error counts as an outage: usage is then kept and tried again, a refusal would drop it."""
 _PARAMETERS: Final = 900
 """Values per query; SQLite's old limit is 999."""
 
@@ -86,8 +88,8 @@ class SqliteDoor:
         """Carry out one batch in one transaction.
 
         Raises:
-            LedgerUnavailableError: the file cannot be opened, or another writer kept it locked.
-            sqlite3.Error: SQLite refused the batch.
+            LedgerUnavailableError: the file cannot be opened or used, or another writer kept it locked.
+            sqlite3.Error: SQLite refused the batch's data.
 
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, operations)
@@ -103,7 +105,10 @@ class SqliteDoor:
         except StopIteration as done:
             outcomes: list[Outcome] = done.value
             return outcomes
-        except sqlite3.OperationalError as error:
+        except _REFUSED:
+            _roll_back(connection)
+            raise
+        except sqlite3.Error as error:
             _roll_back(connection)
             msg = f"the ledger {self._database} cannot be used: {error}"
             raise LedgerUnavailableError(msg) from error

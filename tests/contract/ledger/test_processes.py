@@ -2,9 +2,12 @@
 
 import asyncio
 import random
+import sqlite3
+from contextlib import suppress
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
 from support.ledgers import NOON, Store, admit, call, figures, limit, pool, reserve, settled, spend, user
 
 from owui_budget.clock import ManualClock
@@ -162,12 +165,10 @@ async def test_after_an_outage_the_ledger_answers_again(store: Store) -> None:
         await ledger.settle(settled(request, 5))
     await _reachable(store, yes=True)
     async with asyncio.timeout(10):
-        while True:
-            try:
+        while store.open_ids():
+            with suppress(LedgerUnavailableError):
                 assert await ledger.settle(settled(request, 5))
-                break
-            except LedgerUnavailableError:
-                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)
     assert await figures(ledger, user()) == (5, 0)
 
 
@@ -278,3 +279,40 @@ async def test_two_sweeps_expire_a_lease_once(store: Store) -> None:
     store.clock.advance(200)
     assert await asyncio.gather(ledger._submit(Expire(request.id)), ledger._submit(Expire(request.id))) == [True, False]
     assert await ledger.sweep() == Swept()
+
+
+@on_sqlite
+async def test_a_file_that_is_no_database_is_an_outage_not_a_refusal(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal would drop the charge; an outage spools it."""
+    ledger = await store.open()
+    request = reserve()
+    await admit(ledger, request)
+    assert isinstance(ledger, SqlLedger)
+
+    def broken(*_: object) -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    monkeypatch.setattr(ledger._door, "_carry_out", broken)
+    with pytest.raises(LedgerUnavailableError, match="malformed"):
+        await ledger.settle(settled(request, 5))
+    monkeypatch.undo()
+    assert await ledger.settle(settled(request, 5))
+
+
+@on_postgres
+async def test_a_table_that_is_gone_is_an_outage_not_a_refusal(store: Store) -> None:
+    ledger = await store.open()
+    request = reserve()
+    await admit(ledger, request)
+    store.execute(sa.text("ALTER TABLE owui_budget.usage_charges RENAME TO hidden"))
+    with pytest.raises(LedgerUnavailableError, match="usage_charges"):
+        await ledger.settle(settled(request, 5))
+    store.execute(sa.text("ALTER TABLE owui_budget.hidden RENAME TO usage_charges"))
+    async with asyncio.timeout(10):
+        while store.open_ids():
+            with suppress(LedgerUnavailableError):
+                assert await ledger.settle(settled(request, 5))
+            await asyncio.sleep(0.05)
+    assert await figures(ledger, user()) == (5, 0)
