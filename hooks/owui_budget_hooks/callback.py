@@ -19,7 +19,7 @@ from owui_budget_hooks.http_request import HttpRequest, current_request
 from owui_budget_hooks.inflight import METADATA_KEY, InFlight
 from owui_budget_hooks.outcome import read_event
 from owui_budget_hooks.request import metadata_of
-from owui_budget_hooks.routes import NESTED_CALL_TYPES, RAW_CALL_TYPES
+from owui_budget_hooks.routes import NESTED_CALL_TYPES, RAW_CALL_TYPES, ROUTES
 from owui_budget_hooks.runtime import Runtime, current_runtime
 
 log = logging.getLogger("owui_budget.callback")
@@ -40,7 +40,7 @@ class BudgetCallback(CustomLogger):
         if call_type in NESTED_CALL_TYPES:
             return data
         request = current_request()
-        _end_rejected_try(runtime, data, request)
+        _end_rejected_try(runtime, data, call_type, request)
         runtime.registry.forget_current()
         try:
             runtime.refuse_if_unsafe()
@@ -142,18 +142,19 @@ _CLIENT_LEFT = 499
 """What `cancel_on_disconnect` ends a call with; the provider may have finished the answer by then."""
 
 
-def _end_rejected_try(runtime: Runtime, data: dict[str, Any], request: HttpRequest | None) -> None:
+def _end_rejected_try(runtime: Runtime, data: dict[str, Any], call_type: str, request: HttpRequest | None) -> None:
     """Give back what an earlier try of the same request holds.
 
-    Where another limiter rejects a request after us and fallbacks are configured, LiteLLM runs these hooks again.
+    Where another limiter rejects a request after us and fallbacks are configured, LiteLLM runs these hooks again, for
+    the same route. A call to another one is made for this request (a semantic index asks for an embedding): it goes on.
     """
     identifiers: list[object] = [metadata_of(data).get(METADATA_KEY)]
     if request is not None:
         identifiers += request.call_ids
-        request.call_ids.clear()
+        request.answer = None
     for identifier in identifiers:
         call = runtime.registry.find(identifier)
-        if call is not None:
+        if call is not None and call.route is ROUTES.get(call_type, call.route):
             runtime.ender.never_ran(call)
 
 
