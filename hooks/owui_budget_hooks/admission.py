@@ -3,7 +3,6 @@
 may it run at all → who is it → what is it → limits in force → estimate → reserve
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from owui_budget_hooks.identify import Identifier, Identity
 from owui_budget_hooks.inflight import InFlight
 from owui_budget_hooks.learning import TypicalCompletion
 from owui_budget_hooks.models import models_that_may_answer
+from owui_budget_hooks.patience import patience
 from owui_budget_hooks.policy_cache import PolicyCache
 from owui_budget_hooks.request import headers_of
 from owui_budget_hooks.routes import BATCH_CALL_TYPES, FREE_CALL_TYPES, RAW_CALL_TYPES, ROUTES, Route
@@ -279,7 +279,7 @@ class Admitter:
 
     async def _standings(self, limits: tuple[LimitInForce, ...]) -> tuple[Standing, ...]:
         try:
-            async with asyncio.timeout(self._limits.reserve_timeout):
+            async with patience(self._limits.reserve_timeout):
                 return await self._ledger.standings(limits)
         except (TimeoutError, LedgerUnavailableError):
             raise answers.unavailable(10, "Token budgets cannot be checked at the moment. Try again shortly.") from None

@@ -14,10 +14,19 @@ from collections.abc import Callable
 from owui_budget.clock import Clock, SystemClock
 from owui_budget.domain.decisions import Allowed, Refused, Standing
 from owui_budget.errors import LedgerUnavailableError
-from owui_budget.ledger.protocol import Admitted, Declined, Ledger, Reserve, ReserveOutcome, Settlement
+from owui_budget.ledger.protocol import (
+    Admitted,
+    Declined,
+    Ledger,
+    OperationRejectedError,
+    Reserve,
+    ReserveOutcome,
+    Settlement,
+)
 from owui_budget.ledger.spool import Spool, SpoolError
 from owui_budget.limits_file import Limits, OnLedgerError
 from owui_budget_hooks import answers, metrics
+from owui_budget_hooks.patience import patience
 
 log = logging.getLogger("owui_budget.gate")
 
@@ -58,7 +67,7 @@ class Gate:
         if self.spool_broken is not None:
             raise answers.unavailable(30, f"Budget accounting is stopped: {self.spool_broken}")
         try:
-            async with asyncio.timeout(self._limits.reserve_timeout):
+            async with patience(self._limits.reserve_timeout):
                 outcome = await self._ledger.reserve(request)
         except (TimeoutError, LedgerUnavailableError) as error:
             return self._without_ledger(request, error), False
@@ -76,6 +85,17 @@ class Gate:
         if self.outage_since is None:
             return None
         return self._wall() - (self._monotonic() - self.outage_since)
+
+    async def look(self) -> None:
+        """Notice the end of an outage where no call comes that would.
+
+        Raises:
+            LedgerUnavailableError: the outage lasts.
+
+        """
+        if self.outage_since is not None:
+            await self._ledger.renew((_NOBODYS,))
+            self._ledger_answered()
 
     def _ledger_answered(self) -> None:
         if self.outage_since is not None:
@@ -138,6 +158,11 @@ class Gate:
             # A settle that timed out may still have been written: the replay of the same id then changes nothing.
             self._failed("settle", error)
             await self._keep(settlement)
+        except OperationRejectedError as error:
+            # A defect of ours, not of the store: the spool's replay sets the record aside with the reason.
+            log.error("the ledger refuses a settlement: %s", error)  # noqa: TRY400 - the record itself tells more
+            self._failed("settle", error)
+            await self._keep(settlement)
 
     async def release(self, reservation_id: str) -> None:
         """Give a hold back; what cannot be written now is spooled like a settlement."""
@@ -174,3 +199,5 @@ class Gate:
 
 _WRITE_TIMEOUT = 10.0
 """Seconds after which the end of a call goes to the spool. Longer than an admission's: nobody waits for it."""
+_NOBODYS = "nobodys"
+"""The id of no reservation: to renew it takes the calls' own way through the ledger and changes nothing."""

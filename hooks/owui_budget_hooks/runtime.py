@@ -152,6 +152,7 @@ class Runtime:
         if self.policy.revision < 0 or self.policy.from_disk:
             await self.policy.reload()
         metrics.POLICY_REVISION.set(self.policy.revision)
+        await self.gate.look()
         if self.spool.depth():
             await self.gate.replay()
 
