@@ -104,6 +104,10 @@ class SyncSettings(ConnectionSettings):
     service_port: Annotated[int, Field(ge=1, le=65_535)] = 8090
     trigger_secret: SecretStr | None = None
     """Shared with Open WebUI's event function, which signs its triggers with it."""
+    service_url: str | None = None
+    """Where Open WebUI reaches this service; with it `run` installs the event function in Open WebUI."""
+    mirror_rate: Annotated[float, Field(gt=0, le=1_000)] = 20.0
+    """Requests per second to LiteLLM's admin API while teams, budgets and customers are mirrored."""
     sync_interval: Annotated[float, Field(ge=1, le=3_600)] = 30.0
     """Seconds between two looks at Open WebUI's groups."""
     users_interval: Annotated[float, Field(ge=10, le=86_400)] = 900.0
@@ -116,7 +120,7 @@ class SyncSettings(ConnectionSettings):
     def _known_source(cls, value: SecretStr | None) -> SecretStr | None:
         return None if value is None else _database(value)
 
-    @field_validator("openwebui_url", "litellm_url")
+    @field_validator("openwebui_url", "litellm_url", "service_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
