@@ -16,11 +16,14 @@ def is_browser_chat(data: MutableMapping[str, Any], route: Route, connection: Co
 
 async def prepare(data: MutableMapping[str, Any], call: InFlight, notices: Notices) -> None:
     """Let the usage chunk reach Open WebUI's analytics, and claim warnings that are due."""
-    # LiteLLM asks the provider for usage and hides the chunk again; Open WebUI would then record 0 tokens.
-    data.pop("_litellm_strip_stream_usage", None)
     call.notices = await notices.claim(call)
     if call.notices and not call.streaming:
         # Open WebUI follows the answer's content type, so a warning can ride on a stream that nobody asked for.
         data["stream"] = True
-        data["stream_options"] = {"include_usage": True}
         call.streaming = True
+    # LiteLLM asks some providers for usage and hides the chunk again, and lets others' (Anthropic, Gemini, Ollama …) go
+    # without; Open WebUI would record 0 tokens. It never refuses the option, whatever the provider knows.
+    data.pop("_litellm_strip_stream_usage", None)
+    if call.streaming:
+        options = data.get("stream_options")
+        data["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
