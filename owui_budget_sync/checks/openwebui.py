@@ -3,7 +3,7 @@
 Whether ENABLE_FORWARD_USER_INFO_HEADERS and the JWT secret are set, no API tells: `probe` finds out by a real call.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ from owui_budget.wording import shown
 from owui_budget_sync.checks import bypasses, versions
 from owui_budget_sync.checks.findings import Area, Finding, Notes
 from owui_budget_sync.openwebui.client import OpenWebuiClient
+from owui_budget_sync.openwebui.install import FUNCTION_ID
 
 _NOTES = Notes(Area.OPENWEBUI)
 
@@ -78,7 +79,7 @@ def _rooms(settings: SyncSettings) -> list[tuple[str, Judge]]:
         ("/api/v1/audio/config", lambda config: bypasses.audio(_NOTES, config, keys)),
         ("/api/v1/images/config", lambda config: bypasses.images(_NOTES, config, keys)),
         ("/api/v1/retrieval/embedding", lambda config: bypasses.embeddings(_NOTES, config, keys)),
-        ("/api/v1/functions/", lambda functions: bypasses.functions(_NOTES, functions)),
+        ("/api/v1/functions/", lambda functions: bypasses.functions(_NOTES, functions) + trigger(functions, settings)),
         ("/api/v1/users/default/permissions", lambda config: bypasses.permissions(_NOTES, config)),
     ]
 
@@ -92,6 +93,19 @@ async def _judged(client: OpenWebuiClient, path: str, judge: Judge) -> list[Find
         return judge(answer)
     except (AttributeError, TypeError, KeyError, ValueError):
         return [_NOTES.skipped(path, "Open WebUI answered in a shape that this release does not know")]
+
+
+def trigger(functions: Sequence[Json], settings: SyncSettings) -> list[Finding]:
+    """Judge the event function that tells sync of changes."""
+    if any(each.get("id") == FUNCTION_ID and each.get("is_active") for each in functions):
+        return [_NOTES.ok("the event function tells sync of changes")]
+    return [
+        _NOTES.warning(
+            "no event function tells sync of changes in Open WebUI",
+            f"new limits hold only after sync's next look, up to {settings.sync_interval:.0f} s later",
+            "owui-budget openwebui install",
+        )
+    ]
 
 
 def connections(config: Json, keys: frozenset[str], litellm_url: str | None) -> list[Finding]:

@@ -12,27 +12,34 @@ commands = typer.Typer(name="db", help="Create, upgrade and check the database's
 
 
 @commands.command()
-def upgrade() -> None:
+def upgrade(*, as_json: shell.AsJson = False) -> None:
     """Bring the tables to this version; nothing happens where they are there already. Safe to run twice at once."""
     engine = make_engine(load_sync_settings())
     try:
         migrate.upgrade(engine)
     finally:
         engine.dispose()
-    shell.line("the tables are those of this version")
+    if as_json:
+        shell.print_json({"schema": "current"})
+    else:
+        shell.line("the tables are those of this version")
 
 
 @commands.command()
-def check() -> None:
-    """Check that the tables are those of this version. Ends with 1 and the way out if not."""
+def check(*, as_json: shell.AsJson = False) -> None:
+    """Check that the tables are those of this version. Ends with 1 if not, with 2 if they were changed by hand."""
     engine = existing_engine(load_sync_settings())
     try:
         migrate.check(engine)
         differences = migrate.drift(engine)
     finally:
         engine.dispose()
-    if differences:
+    if as_json:
+        shell.print_json({"schema": "current", "differences": [str(each) for each in differences]})
+    else:
         for each in differences:
             shell.line(str(each))
+    if differences:
         raise typer.Exit(shell.Exit.FINDINGS)
-    shell.line("the tables are those of this version")
+    if not as_json:
+        shell.line("the tables are those of this version")

@@ -23,9 +23,7 @@ GroupWord = Annotated[str, typer.Argument(metavar="GROUP", help="The group's id,
 
 @commands.command()
 def show(
-    group: Annotated[
-        str | None, typer.Argument(metavar="[GROUP]", help="Id or name; all groups when left out.")
-    ] = None,
+    group: Annotated[str | None, typer.Argument(metavar="GROUP", help="Id or name; all groups when left out.")] = None,
     *,
     as_json: shell.AsJson = False,
 ) -> None:

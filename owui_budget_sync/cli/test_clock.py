@@ -24,7 +24,7 @@ class UnusableStepError(FinalError):
 
 @commands.command(name="test-clock", hidden=True, context_settings={"ignore_unknown_options": True})
 def move(
-    step: Annotated[str | None, typer.Argument(metavar="[+1d|-2h|reset]", help="Left out: show the offset.")] = None,
+    step: Annotated[str | None, typer.Argument(metavar="+1d|-2h|reset", help="Left out: show the offset.")] = None,
     *,
     yes: shell.Yes = False,
     as_json: shell.AsJson = False,

@@ -31,7 +31,7 @@ def _day(text: str) -> date:
 def usage(  # noqa: PLR0913 - what a report can be narrowed by
     who: Annotated[
         str | None,
-        typer.Argument(metavar="[USER|GROUP]", help="Id, e-mail or name; user:ID, group:ID, service:ID to be exact."),
+        typer.Argument(metavar="USER|GROUP", help="Id, e-mail or name; user:ID, group:ID, service:ID to be exact."),
     ] = None,
     *,
     window: Annotated[Window, typer.Option(help="The current hour, day, week or month.")] = Window.MONTHLY,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -134,14 +134,8 @@ def _sync(connection: sa.Connection, now: float) -> SyncStatus:
         last_started_at=row.last_started_at,
         last_success_at=row.last_success_at,
         last_error=row.last_error,
-        problems=tuple(_sentences(row.problems)),
+        problems=tuple(row.problems),
     )
-
-
-def _sentences(problems: Any) -> Sequence[str]:
-    if isinstance(problems, dict):
-        return [f"{name}: {text}" for name, text in problems.items()]
-    return [str(each) for each in problems or ()]
 
 
 def _ledger(connection: sa.Connection, now: float) -> LedgerStatus:

@@ -169,6 +169,6 @@ def cli(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 @pytest.fixture
-def with_openwebui(monkeypatch: pytest.MonkeyPatch) -> None:
+def with_openwebui(bare: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OWUI_BUDGET_OPENWEBUI_URL", OWUI)
     monkeypatch.setenv("OWUI_BUDGET_OPENWEBUI_API_KEY", "sk-admin-secret")

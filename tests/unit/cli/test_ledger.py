@@ -54,7 +54,7 @@ def test_retention(cli: Run, world: World) -> None:
 def test_retention_keeps_at_least_what_windows_need(cli: Run, world: World) -> None:
     done = cli("ledger", "retention", "--days", "61")
     assert done.code == 2
-    assert "x>=62" in done.err
+    assert "greater than or equal to 62" in done.err
 
 
 def test_without_a_ledger_no_file_is_made(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
