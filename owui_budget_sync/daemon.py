@@ -8,6 +8,7 @@ import socket
 import uuid
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from itertools import chain, repeat
 from typing import Any
 
 import uvicorn
@@ -115,7 +116,7 @@ class _Daemon:
 
     async def _install(self, url: str, secret: str) -> None:
         """Install the event function once Open WebUI answers."""
-        for pause in (*INSTALL_PAUSES, *iter(lambda: INSTALL_PAUSES[-1], None)):
+        for pause in chain(INSTALL_PAUSES, repeat(INSTALL_PAUSES[-1])):
             try:
                 # A client of its own: with the database as source there is no other.
                 async with OpenWebuiClient(self._made.settings) as client:

@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 
 class JsonFormatter(logging.Formatter):
@@ -32,5 +32,5 @@ def set_up(level: int = logging.INFO) -> None:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # They log every request, at the level at which we log what a person should read.
-    for name in ("httpx", "httpcore", "uvicorn.access", "alembic"):
+    for name in ("httpx", "httpcore", "uvicorn.error", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
