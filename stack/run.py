@@ -48,16 +48,14 @@ class Stack:
             self._migrate()
             # Side by side: each takes longer than everything else together.
             self._launch("litellm", "openwebui")
-            synced = "sync" in self.wishes.services and sync.available("run")
-            if "litellm" in self.wishes.services and not synced:
+            if "litellm" in self.wishes.services and "sync" not in self.wishes.services:
                 litellm.create_connection_key(self.endpoints.litellm)
             if "openwebui" in self.wishes.services and seeded:
                 self.say("creating users and groups")
                 self.users = seed.seed(self.state, self.endpoints.openwebui)
-            if synced:
-                self._launch("sync")
-                if "litellm" in self.wishes.services:
-                    litellm.wait_for_connection_key(self.endpoints.litellm)
+            self._launch("sync")
+            if {"litellm", "sync"} <= set(self.wishes.services):
+                litellm.wait_for_connection_key(self.endpoints.litellm)
             write_json(self.state.endpoints, self.endpoints.to_json())
         return self
 

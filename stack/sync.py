@@ -2,18 +2,10 @@
 
 from stack import tools
 from stack.compose import Service
-from stack.errors import StackError
 from stack.http import answers
 from stack.processes import Program, base_environment
 from stack.rewrite import LOOPBACK, listen_on
 from stack.state import State
-
-_UPGRADE = """
-from owui_budget.config import load_sync_settings
-from owui_budget.database.engine import make_engine
-from owui_budget.database.migrate import upgrade
-upgrade(make_engine(load_sync_settings()))
-"""
 
 
 def migrate(state: State, environment: dict[str, str], command: list[str]) -> None:
@@ -23,9 +15,6 @@ def migrate(state: State, environment: dict[str, str], command: list[str]) -> No
         StackError: it failed.
 
     """
-    if not available(*command[1:]):
-        # Until the command line is there.
-        command = ["python", "-c", _UPGRADE]
     variables = {**base_environment(state.home), **environment}
     tools.run([executable(command[0]), *command[1:]], "owui-budget's migrations", variables)
 
@@ -40,12 +29,3 @@ def program(name: str, service: Service, environment: dict[str, str], command: l
 def executable(name: str = "owui-budget") -> str:
     """Return the path of a command that the image has on its PATH."""
     return str(tools.DEV_BIN / name)
-
-
-def available(*command: str) -> bool:
-    """Whether the command line has this command."""
-    try:
-        tools.run([executable(), *command, "--help"], "owui-budget", timeout=60)
-    except (StackError, OSError):
-        return False
-    return True
