@@ -22,6 +22,7 @@ async def patience(seconds: float) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     step = seconds / _TURNS
     turns = 0
+    timer: asyncio.TimerHandle
     async with asyncio.timeout(None) as scope:
 
         def turn() -> None:

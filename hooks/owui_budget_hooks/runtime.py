@@ -149,12 +149,17 @@ class Runtime:
     async def _replay(self) -> None:
         if not self._ledger_open:
             await self._open_ledger()
-        if self.policy.revision < 0 or self.policy.from_disk:
-            await self.policy.reload()
+        await self._follow_policy()
         metrics.POLICY_REVISION.set(self.policy.revision)
         await self.gate.look()
         if self.spool.depth():
             await self.gate.replay()
+
+    async def _follow_policy(self) -> None:
+        """Keep the policy current between calls too, so that the first call after a change need not wait for it."""
+        state = await self.ledger.state()
+        if self.policy.from_disk or self.policy.revision != state.revision:
+            await self.policy.reload()
 
     async def _heartbeat(self) -> None:
         beat = Heartbeat(

@@ -28,6 +28,8 @@ _ELSEWHERE = (
     "extra_body",
 )
 """Fields that add to the prompt what the request does not show, or change what it shows."""
+_MEANT_EVEN_EMPTY = frozenset({"web_search_options"})
+"""An empty object turns the search on, with its defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def _refuse_unbounded(data: Mapping[str, Any], route: Route) -> None:
             " Use a model of weight 0, or ask the operator about `admission: last_request`."
         )
     for field in _ELSEWHERE:
-        if data.get(field):
+        if data.get(field) or (field in _MEANT_EVEN_EMPTY and isinstance(data.get(field), Mapping)):
             raise answers.unbounded(
                 f"`{field}` adds to the prompt what the request does not show, so its tokens cannot be bounded."
                 " Send the conversation in the request itself."
