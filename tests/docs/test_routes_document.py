@@ -105,6 +105,14 @@ def test_named_documents_exist_in_the_code() -> None:
     assert missing == []
 
 
+def test_files_that_the_architecture_names_exist() -> None:
+    folders = ("owui_budget", "owui_budget_sync", "hooks")
+    present = {path.name for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    named = set(re.findall(r"\b([a-z_]+\.py)\b", text_of("ARCHITECTURE.md")))
+    assert len(named) > 30
+    assert named - present == set()
+
+
 def test_the_documents_are_found() -> None:
     assert {"README.md", "docs/routes.md", "docs/no-way-round.md"} <= set(names(documents()))
     assert isinstance(ROOT, Path)
