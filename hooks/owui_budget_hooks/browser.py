@@ -25,5 +25,13 @@ async def prepare(data: MutableMapping[str, Any], call: InFlight, notices: Notic
     # without; Open WebUI would record 0 tokens. It never refuses the option, whatever the provider knows.
     data.pop("_litellm_strip_stream_usage", None)
     if call.streaming:
-        options = data.get("stream_options")
-        data["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+        _include_usage(data)
+
+
+def _include_usage(data: MutableMapping[str, Any]) -> None:
+    options = data.get("stream_options")
+    data["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+    # For providers that do not know the option LiteLLM looks at its record of the request, made before the hooks ran.
+    record = data.get("litellm_logging_obj")
+    if record is not None:
+        record.stream_options = data["stream_options"]
