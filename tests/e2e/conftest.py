@@ -1,0 +1,43 @@
+"""One whole stack for all tests here: PostgreSQL, the simulated provider, LiteLLM, Open WebUI and the sync job."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.openwebui import House
+
+from stack import processes
+from stack.run import Stack
+from stack.state import State
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--stack-dir",
+        type=Path,
+        default=None,
+        help="Keep the stack of the end-to-end tests here for the next run, which then starts in half the time. "
+        "One that runs there already is used as it is and left running.",
+    )
+
+
+@pytest.fixture(scope="session")
+def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder: Path = request.config.getoption("--stack-dir", default=None) or tmp_path_factory.mktemp("e2e") / "stack"
+    stack = Stack(folder)
+    running = processes.find(State(folder.resolve()), "openwebui") is not None
+    try:
+        stack.start()
+        house = House(stack)
+        house.proxied.move_clock(0)
+        yield house
+        house.close()
+    finally:
+        if not running:
+            stack.stop_all()
+
+
+@pytest.fixture(autouse=True)
+def _back_to_the_present(house: House) -> Iterator[None]:
+    yield
+    house.proxied.move_clock(0)
