@@ -52,12 +52,13 @@ def _hook_process(beat: Heartbeat, status: Status, digest: str) -> list[Finding]
                 "give both the same file (OWUI_BUDGET_LIMITS_FILE) and restart LiteLLM",
             )
         )
-    if beat.policy_revision is not None and beat.policy_revision != status.ledger.state.revision:
+    # A revision behind the store's says nothing: a process reads the new one with its next call.
+    if beat.policy_revision is not None and beat.policy_revision < 0:
         found.append(
-            _HOOKS.warning(
-                f"{who} is at policy revision {beat.policy_revision}, the store at {status.ledger.state.revision}",
-                "it catches up with its next call; if it does not, it cannot read the policy",
-                "run this again after a call; if it stays, its log says why",
+            _HOOKS.error(
+                f"{who} has not read the policy yet",
+                "it knows no group's limits",
+                "make the database reachable from LiteLLM; its log says why it is not",
             )
         )
     if beat.spool_depth:

@@ -58,7 +58,7 @@ def retention(
     yes: shell.Yes = False,
     as_json: shell.AsJson = False,
 ) -> None:
-    """Roll events past their retention up per user, model and day, and delete them. The sync job does so daily, too."""
+    """Roll events past their retention up per user, model and day, and delete them."""
     with doors.desk() as desk:
         kept = days or desk.limits.retention_days
         if kept < desk.limits.retention_days:

@@ -112,8 +112,12 @@ def _print(found: Spending, of: Found | None, page: int, limit: int) -> None:
         shell.remark(f"page {page} of {pages} ({found.total_lines:,} lines); --page {min(page + 1, pages)}, or --limit")
 
 
+_NOBODY = {By.USER: "(no user)", By.MODEL: "(adjustments)"}
+"""What a line without a key stands for: services and pools have no user, what is added by hand has no model."""
+
+
 def _cells(line: UsageLine, found: Spending, label: str | None = None) -> tuple[object, ...]:
-    title = label or shell.name(found.names.get(line.key), line.key) or "(none)"
+    title = label or shell.name(found.names.get(line.key), line.key) or _NOBODY.get(found.by, "(none)")
     if label is None and line.key in found.names:
         title = f"{title} ({line.key})"
     return (title, line.calls, line.prompt, line.completion, line.charge, line.estimated_charge)

@@ -305,7 +305,7 @@ def test_no_schema_and_a_strange_one(check: Check, wired: World) -> None:
     [
         ({"version": "0.0.9"}, "warning", "box:77 runs version 0.0.9, this command is 0.1.0"),
         ({"limits_digest": "other"}, "error", "box:77 reads another limits.yaml than this command"),
-        ({"policy_revision": 1}, "warning", "box:77 is at policy revision 1, the store at 3"),
+        ({"policy_revision": -1}, "error", "box:77 has not read the policy yet"),
         ({"spool_depth": 3}, "warning", "box:77 keeps 3 records in its spool"),
         ({"open_since": 1_784_548_680.0}, "error", "box:77 has admitted without the ledger for 2 min"),
         ({"problems": ("a header is forged",)}, "error", "box:77 refuses every call: a header is forged"),

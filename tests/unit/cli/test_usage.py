@@ -157,3 +157,11 @@ def test_hostile_names_are_shown_as_text_on_one_line(cli: Run, world: World) -> 
 
 def test_noon_is_what_it_says() -> None:
     assert NOON % DAY == DAY / 2
+
+
+def test_what_was_added_by_hand_is_named(cli: Run, spent: World) -> None:
+    cli("reset", "Bob", "--yes")
+    rows = cli("usage", "Bob").rows
+    assert ["m1", "1", "25", "25", "50", "0"] in rows
+    assert ["(adjustments)", "0", "0", "0", "-50", "0"] in rows
+    assert rows[-1] == ["total", "1", "25", "25", "0", "0"]
