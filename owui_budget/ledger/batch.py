@@ -12,7 +12,18 @@ from owui_budget.domain.identity import Counter
 from owui_budget.domain.policy import LimitInForce
 from owui_budget.domain.windows import Span, span_of
 from owui_budget.ledger import events
-from owui_budget.ledger.operations import Abandon, Adjust, Expire, Operation, Release, Renew, Reset, Result, Unopened
+from owui_budget.ledger.operations import (
+    Abandon,
+    Adjust,
+    Expire,
+    Look,
+    Operation,
+    Release,
+    Renew,
+    Reset,
+    Result,
+    Unopened,
+)
 from owui_budget.ledger.protocol import (
     Admitted,
     Declined,
@@ -22,7 +33,7 @@ from owui_budget.ledger.protocol import (
     Settlement,
     Stale,
 )
-from owui_budget.ledger.records import WINDOWS, Event, EventType, Open, Row, State, cleaned, pools_of
+from owui_budget.ledger.records import WINDOWS, Event, EventType, Open, Row, State, cleaned, is_pool, pools_of
 from owui_budget.ledger.view import View, Writes
 
 MAX_CHARGE = 10**15
@@ -65,6 +76,8 @@ class Batch:
                 return self._adjust(operation)
             case Reset():
                 return self._reset(operation)
+            case Look():
+                return self._look(operation)
 
     def _reserve(self, request: Reserve) -> ReserveOutcome | Unopened:
         if request.revision != self._view.state.revision:
@@ -101,9 +114,18 @@ class Batch:
         )
         return Admitted(decision, moment)
 
+    def _look(self, operation: Look) -> tuple[Standing, ...] | Unopened:
+        keys = [limit.counter.key for limit in operation.limits]
+        # A user without a row has used nothing; a pool without one has its events to count.
+        if unopened := tuple(key for key in self._absent(keys) if is_pool(key)):
+            return Unopened(unopened)
+        spans = self._spans(self._moment(self._rows(keys)))
+        return tuple(self._standing(limit, spans) for limit in operation.limits)
+
     def _standing(self, limit: LimitInForce, spans: Sequence[Span]) -> Standing:
         span = spans[WINDOWS.index(limit.window)]
-        used, held = self._view.rows[limit.counter.key].standing(limit.window, span.start)
+        row = self._view.rows.get(limit.counter.key)
+        used, held = row.standing(limit.window, span.start) if row else (0, 0)
         return Standing(limit, span, used, held)
 
     def _settle(self, settlement: Settlement) -> bool:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from owui_budget.domain.decisions import Standing
 from owui_budget.domain.identity import Counter
+from owui_budget.domain.policy import LimitInForce
 from owui_budget.ledger.protocol import Reserve, ReserveOutcome, Settlement
 
 
@@ -54,14 +56,21 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """Tell where limits stand, changing nothing."""
+
+    limits: tuple[LimitInForce, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Unopened:
     """Pools that have no counter row yet: open them from the events, then ask again. Nothing was written."""
 
     keys: tuple[str, ...]
 
 
-Operation = Reserve | Settlement | Release | Abandon | Expire | Renew | Adjust | Reset
-Result = ReserveOutcome | Unopened | bool | dict[str, int] | None
+Operation = Reserve | Settlement | Release | Abandon | Expire | Renew | Adjust | Reset | Look
+Result = ReserveOutcome | Unopened | tuple[Standing, ...] | bool | dict[str, int] | None
 
 
 def reservation_ids(operation: Operation) -> tuple[str, ...]:
@@ -73,5 +82,5 @@ def reservation_ids(operation: Operation) -> tuple[str, ...]:
             return (operation.id,)
         case Renew():
             return operation.ids
-        case Reserve() | Adjust() | Reset():
+        case Reserve() | Adjust() | Reset() | Look():
             return ()

@@ -15,7 +15,7 @@ from owui_budget.domain.policy import LimitInForce
 from owui_budget.ledger import audit, upkeep
 from owui_budget.ledger.flusher import Flusher
 from owui_budget.ledger.ledger_clock import LedgerClock
-from owui_budget.ledger.operations import Adjust, Expire, Operation, Release, Renew, Reset, Result, Unopened
+from owui_budget.ledger.operations import Adjust, Expire, Look, Operation, Release, Renew, Reset, Result, Unopened
 from owui_budget.ledger.protocol import (
     Admitted,
     Declined,
@@ -138,7 +138,12 @@ class SqlLedger:
 
     async def standings(self, limits: Iterable[LimitInForce]) -> tuple[Standing, ...]:
         """Read where limits stand."""
-        return await asyncio.to_thread(upkeep.standings, self._engine, self._clock, tuple(limits))
+        look = Look(tuple(limits))
+        result = await self._flusher.submit(look)
+        if isinstance(result, Unopened):  # a pool of which only events tell; looking must not open it
+            return await asyncio.to_thread(upkeep.standings, self._engine, self._clock, look.limits)
+        assert isinstance(result, tuple)  # noqa: S101 - what a Look is answered with
+        return result
 
     async def adjust(self, counter: Counter, charge: int, reason: str) -> None:
         """Add a charge by hand."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from owui_budget.errors import LedgerUnavailableError
 from owui_budget.ledger.batch import Batch
 from owui_budget.ledger.events import charged_counters
-from owui_budget.ledger.operations import Adjust, Operation, Reset, Result, reservation_ids
+from owui_budget.ledger.operations import Adjust, Look, Operation, Reset, Result, reservation_ids
 from owui_budget.ledger.protocol import LedgerOptions, LedgerState, OperationRejectedError, Reserve, Settlement
 from owui_budget.ledger.records import Event, EventType, Open, Row, is_pool, lock_order, pools_of
 from owui_budget.ledger.view import View, Writes
@@ -120,6 +120,8 @@ def _guess(operation: Operation) -> Iterable[str]:
             return [*(each.key for each in operation.counters), *pools_of(operation.call)]
         case Adjust() | Reset():
             return [operation.counter.key]
+        case Look():
+            return [limit.counter.key for limit in operation.limits]
         case _:
             return ()
 
