@@ -25,7 +25,7 @@ def hooks(status: Status, digest: str) -> list[Finding]:
             )
         ]
     found = [finding for each in alive for finding in _hook_process(each, status, digest)]
-    return found or [_HOOKS.ok(f"{len(alive)} of them alive, version {__version__}, same policy and limits.yaml")]
+    return found or [_HOOKS.ok(f"{len(alive)} of them alive, version {__version__}, same limits.yaml")]
 
 
 def _hook_process(beat: Heartbeat, status: Status, digest: str) -> list[Finding]:

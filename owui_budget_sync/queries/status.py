@@ -193,7 +193,9 @@ def _process_problems(beats: Sequence[Heartbeat], now: float, digest: str) -> li
     for each in beats:
         who = f"{each.kind} process {each.host}:{each.pid}"
         if each not in alive:
-            found.append(f"{who} was last heard of {wording.duration(now - each.seen_at)} ago")
+            # One that was killed and started again leaves its row for a day; its successor speaks for it.
+            if not any(other.kind == each.kind and other.started_at > each.seen_at for other in alive):
+                found.append(f"{who} was last heard of {wording.duration(now - each.seen_at)} ago")
             continue
         if each.spool_depth:
             found.append(f"{who} keeps {each.spool_depth:,} records in its spool that the ledger has not taken yet")

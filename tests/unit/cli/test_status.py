@@ -88,6 +88,12 @@ def test_processes_in_trouble(cli: Run, world: World) -> None:
     ]
 
 
+def test_a_process_that_was_killed_and_started_again(cli: Run, world: World) -> None:
+    well(world)
+    world.beat("hooks", id="hooks-0", pid=70, started_at=NOON - 9_000, seen_at=NOON - 4_000)
+    assert problems(cli) == []
+
+
 def test_groups_in_trouble_and_hostile_names(cli: Run, world: World) -> None:
     well(world)
     world.group("g-evil", EVIL, problem="priority must be a whole number, not '[b]'")
