@@ -48,6 +48,8 @@ def parse(words: list[str]) -> None:
     command: Any = get_command(app)
     while words and isinstance(command, TyperGroup) and not words[0].startswith("-"):
         name = words.pop(0)
+        if name == "COMMAND":  # a placeholder for any
+            return
         assert name in command.commands, f"{command.name} has no command {name}"
         command = command.commands[name]
     known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | {"--help", "-h"}
