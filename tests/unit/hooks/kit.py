@@ -227,6 +227,10 @@ class Flaky:
         self.released.append(reservation_id)
         return await self.inner.release(reservation_id)
 
+    async def renew(self, reservation_ids: Sequence[str]) -> None:
+        await self._pass()
+        await self.inner.renew(reservation_ids)
+
     async def standings(self, limits: Iterable[LimitInForce]) -> tuple[Standing, ...]:
         await self._pass()
         return await self.inner.standings(limits)

@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -11,6 +12,7 @@ from owui_budget.domain.decisions import Admission, Allowed, Refused
 from owui_budget.domain.identity import Caller, Counter, CounterKind, Kind
 from owui_budget.domain.policy import LimitInForce
 from owui_budget.domain.windows import Window
+from owui_budget.errors import LedgerUnavailableError
 from owui_budget.ledger.protocol import Admitted, Call, Declined, OperationRejectedError, Reserve, Settlement, Stale
 from owui_budget_hooks.answers import BudgetAnswer
 
@@ -237,3 +239,42 @@ async def test_what_the_ledger_refuses_for_good_is_an_error_of_its_own(
         await gate.reserve(ask())
     assert gate.open_since is None
     assert spool.records == []
+
+
+async def test_the_end_of_an_outage_is_noticed_without_a_call(walk: Callable[..., Walk], ledger: Flaky) -> None:
+    gate = walk().gate
+    await gate.look()
+    ledger.down = True
+    await gate.look()  # nothing was wrong so far, so nobody is asked
+    await gate.reserve(ask("r1"))
+    with pytest.raises(LedgerUnavailableError):
+        await gate.look()
+    assert gate.open_since is not None
+
+    ledger.down = False
+    await gate.look()
+    assert gate.open_since is None
+
+
+async def test_a_settlement_the_ledger_refuses_for_good_is_kept(
+    walk: Callable[..., Walk], ledger: Flaky, spool: FakeSpool
+) -> None:
+    ledger.error = OperationRejectedError("a number out of range")
+
+    await walk().gate.settle(settlement())
+
+    assert spool.records == [settlement()]
+
+
+async def test_a_busy_loop_is_not_a_ledger_out_of_reach(walk: Callable[..., Walk], ledger: Flaky) -> None:
+    """The answer came in time; only nobody had a turn to read it."""
+    gate = walk(reserve_timeout=0.05).gate
+    ledger.delay = 0.01
+    asking = asyncio.create_task(gate.reserve(ask("r1", limit())))
+    await asyncio.sleep(0)
+    time.sleep(0.2)  # noqa: ASYNC251 - the very thing that is tried
+
+    outcome, held = await asking
+
+    assert isinstance(outcome, Admitted)
+    assert held

@@ -166,6 +166,7 @@ ELSEWHERE = (
 UNBOUNDED: list[tuple[str, dict[str, Any], str]] = [
     *((name, {"model": "m"}, "cannot be bounded") for name in NO_CAP),
     *(("acompletion", {field: "x"}, f"`{field}`") for field in ELSEWHERE),
+    ("acompletion", {"web_search_options": {}}, "`web_search_options`"),
     ("aresponses", {"prompt": {"id": "pmpt_1"}}, "stored prompt"),
     ("agenerate_content", {"cachedContent": "x"}, "`cachedContent`"),
     ("aresponses", {"tools": [{"type": "web_search"}]}, "'web_search'"),
