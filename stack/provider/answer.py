@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from fastapi import Request
 
@@ -39,6 +40,8 @@ class ConnectionBrokenError(Exception):
 
 MOST_CHOICES = 128
 """What real providers allow."""
+_RUN = uuid4().hex[:8]
+"""In every answer's id: LiteLLM keeps one record per id for ever, so none may come back after a restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,8 @@ class Answer:
 
     @property
     def id(self) -> str:
-        """A name for the answer."""
-        return f"sim-{self.call.number}"
+        """A name for the answer that no other answer has or had."""
+        return f"sim-{_RUN}-{self.call.number}"
 
     @property
     def reports_usage(self) -> bool:
