@@ -57,7 +57,7 @@ def program(
     }
     url = f"http://{LOOPBACK}:{port}{service.health_path}"
     return Program(
-        name, [tools.DEV_BIN / "litellm", *command], variables, answers(url), deadline=180, grace=service.grace
+        name, [tools.DEV_BIN / "litellm", *command], variables, answers(url), deadline=300, grace=service.grace
     )
 
 

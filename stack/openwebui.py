@@ -33,7 +33,7 @@ def program(service: Service, environment: dict[str, str], frontend: Path, stati
         str(port),
     ]
     url = f"http://{LOOPBACK}:{port}{service.health_path}"
-    return Program("openwebui", argv, variables, answers(url), deadline=240, grace=service.grace)
+    return Program("openwebui", argv, variables, answers(url), deadline=300, grace=service.grace)
 
 
 def lay_frontend(target: Path, mounts: dict[str, Path]) -> None:

@@ -21,6 +21,12 @@ SOURCES = ROOT / "stack" / "prisma_engine"
 ENGINE = TOOLS / "prisma-engine"
 QUERY_ENGINE = ENGINE / "query-engine.cjs"
 
+_STAND_INS = {
+    "PRISMA_QUERY_ENGINE_BINARY": str(QUERY_ENGINE),
+    # Never does anything, but has to be there: Prisma's command line, which LiteLLM runs at every start to compare schemas,
+    # would try to download it, and LiteLLM waits for that.
+    "PRISMA_SCHEMA_ENGINE_BINARY": str(QUERY_ENGINE),
+}
 _DOWNLOAD_HOST = "https://binaries.prisma.sh"
 _ENGINE_VERSION = "393aa359c9ad4a4bb28630fb5613f9c281cde053"
 _PATIENCE = 5
@@ -67,7 +73,7 @@ def environment(engine: Engine) -> dict[str, str]:
         # The stack applies LiteLLM's migrations itself (see stack.litellm): Prisma's migration engine is not on npm.
         "DISABLE_SCHEMA_UPDATE": "true",
     }
-    return common if engine is Engine.NATIVE else {**common, "PRISMA_QUERY_ENGINE_BINARY": str(QUERY_ENGINE)}
+    return common if engine is Engine.NATIVE else {**common, **_STAND_INS}
 
 
 def _install(say: tools.Say) -> None:
@@ -105,8 +111,7 @@ def _generate(schema: Path, say: tools.Say) -> Engine:
         else:
             return Engine.NATIVE
     say("generating LiteLLM's database client (engine from npm)")
-    stand_ins = {"PRISMA_QUERY_ENGINE_BINARY": str(QUERY_ENGINE), "PRISMA_SCHEMA_ENGINE_BINARY": str(QUERY_ENGINE)}
-    tools.run(command, "prisma generate", {**variables, **stand_ins}, timeout=180)
+    tools.run(command, "prisma generate", {**variables, **_STAND_INS}, timeout=180)
     return Engine.WASM
 
 

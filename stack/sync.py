@@ -23,7 +23,9 @@ def program(name: str, service: Service, environment: dict[str, str], command: l
     """Return one sync process."""
     variables = listen_on(environment, "OWUI_BUDGET_SERVICE_HOST", "OWUI_BUDGET_SERVICE_PORT", port)
     url = f"http://{LOOPBACK}:{port}{service.health_path}"
-    return Program(name, [executable(command[0]), *command[1:]], variables, answers(url), grace=service.grace)
+    return Program(
+        name, [executable(command[0]), *command[1:]], variables, answers(url), deadline=120, grace=service.grace
+    )
 
 
 def executable(name: str = "owui-budget") -> str:
