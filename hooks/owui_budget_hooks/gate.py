@@ -12,7 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from owui_budget.clock import Clock, SystemClock
-from owui_budget.domain.decisions import Allowed, Refused, Standing
+from owui_budget.domain.decisions import Allowed, Refused, Standing, decide
+from owui_budget.domain.windows import span_of
 from owui_budget.errors import LedgerUnavailableError
 from owui_budget.ledger.protocol import (
     Admitted,
@@ -138,7 +139,10 @@ class Gate:
         return Admitted(Allowed(()), self._now())
 
     def _still_refused(self, request: Reserve) -> Refused | None:
-        """Return the refusal last given for one of the request's limits, while its window lasts and it still holds."""
+        """Return the refusal last given for one of the request's limits, while its window lasts and it still holds.
+
+        Else that of a limit which admits nothing even where nothing has been used, as a hard limit of 0.
+        """
         now = self._now()
         for limit in request.limits:
             known = self._refused.get(limit.counter.key)
@@ -147,7 +151,11 @@ class Gate:
             blocking: Standing = known.blocking
             if blocking.limit == limit and blocking.span.contains(now):
                 return known
-        return None
+        untouched = [
+            Standing(limit, span_of(limit.window, now, self._limits.zone), used=0, held=0) for limit in request.limits
+        ]
+        decision = decide(untouched, request.estimate, request.admission)
+        return decision if isinstance(decision, Refused) else None
 
     async def settle(self, settlement: Settlement) -> None:
         """Charge a finished call, through the spool when the ledger cannot be reached."""

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from litellm.constants import LITELLM_PROXY_MASTER_KEY_ALIAS
 from litellm.proxy._types import UserAPIKeyAuth
 
 from owui_budget.config import HooksSettings
@@ -60,8 +61,13 @@ class Identifier:
     def is_connection(self, key: UserAPIKeyAuth) -> bool:
         """Whether `key` is one that Open WebUI's connections use."""
         token = key.api_key or ""
-        hashed = token if len(token) == 64 and not token.startswith("sk-") else hash_key(token)  # noqa: PLR2004
-        return hashed in self._connection_hashes
+        if token == LITELLM_PROXY_MASTER_KEY_ALIAS:
+            # LiteLLM shows no hook its master key, which is all there is without a database. Nothing else is called
+            # this: every other key arrives as a hash.
+            from litellm.proxy import proxy_server  # noqa: PLC0415 - LiteLLM starts first
+
+            token = str(proxy_server.master_key)
+        return _hash_of(token) in self._connection_hashes
 
     async def _openwebui_user(self, headers: Mapping[str, str], connection: Connection, route: Route | None) -> Subject:
         user = self._proven_user(headers)
@@ -112,8 +118,11 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def _hash_of(token: str) -> str:
+    """Return the hash of a key, or of a key's hash."""
+    return token if len(token) == 64 and not token.startswith("sk-") else hash_key(token)  # noqa: PLR2004
+
+
 def _service_name(key: UserAPIKeyAuth) -> str:
     """Name a key for reports without revealing it: the start of its hash, which its owner cannot choose."""
-    token = key.api_key or ""
-    hashed = token if len(token) == 64 and not token.startswith("sk-") else hash_key(token)  # noqa: PLR2004
-    return f"key-{hashed[:12]}"
+    return f"key-{_hash_of(key.api_key or '')[:12]}"

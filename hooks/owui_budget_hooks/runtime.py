@@ -36,6 +36,8 @@ from owui_budget_hooks.policy_cache import PolicyCache
 
 log = logging.getLogger("owui_budget")
 
+_WIRING_SECONDS = 0.02
+"""LiteLLM loads its configuration between our start and its first call; this must fit in between."""
 _SURVEY_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 5.0
 _REPLAY_SECONDS = 2.0
@@ -107,6 +109,7 @@ class Runtime:
             ("spool", _REPLAY_SECONDS, self._replay),
         ):
             self._tasks.append(asyncio.create_task(self._every(name, seconds, work), name=f"owui-budget {name}"))
+        self._tasks.append(asyncio.create_task(self._check_wiring_before_the_first_call(), name="owui-budget wiring"))
         log.info("token budgets are on: version %s, policy revision %d", __version__, self.policy.revision)
 
     async def _open_ledger(self) -> None:
@@ -135,8 +138,21 @@ class Runtime:
         for call in survey.vanished:
             self.ender.vanished(call)
         metrics.IN_FLIGHT.set(len(self.registry))
+        self._check_wiring()
+
+    def _check_wiring(self) -> bool:
+        """Look for what makes limits worth nothing; True once LiteLLM has loaded its callbacks."""
         if not self.problems:
             self.problems = selfcheck.problems(self.settings)
+            if self.problems:
+                for problem in self.problems:
+                    log.critical("every call is refused: %s", problem)
+                selfcheck.make_sure_that_calls_are_refused()
+        return bool(self.problems) or selfcheck.is_loaded()
+
+    async def _check_wiring_before_the_first_call(self) -> None:
+        while not self._check_wiring():  # noqa: ASYNC110 - LiteLLM tells nobody when it has loaded
+            await asyncio.sleep(_WIRING_SECONDS)
 
     async def _renew_and_sweep(self) -> None:
         leases = self.registry.survey(time.monotonic()).leases

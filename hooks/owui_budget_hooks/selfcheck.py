@@ -30,6 +30,23 @@ def problems(settings: HooksSettings) -> tuple[str, ...]:
     return tuple(found)
 
 
+def is_loaded() -> bool:
+    """Whether LiteLLM has loaded its callbacks, ours among them."""
+    import litellm  # noqa: PLC0415
+
+    return any(_is_ours(each) for each in litellm.callbacks)
+
+
+def make_sure_that_calls_are_refused() -> None:
+    """Register the callback itself beside one whose admission LiteLLM skips: somebody has to answer 503."""
+    import litellm  # noqa: PLC0415
+
+    from owui_budget_hooks.callback import budget  # noqa: PLC0415 - the callback imports the runtime, which imports us
+
+    if not any(_is_ours(each) and _ENFORCING_HOOKS[0] in vars(type(each)) for each in litellm.callbacks):
+        litellm.callbacks.append(budget)
+
+
 def _is_ours(callback: object) -> bool:
     return any(each.__name__ == "BudgetCallback" for each in type(callback).__mro__)
 

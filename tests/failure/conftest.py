@@ -29,4 +29,6 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bare]:
     """LiteLLM processes without a database, each started by its test."""
     folder: Path = tmp_path_factory.mktemp("bare")
     with stack.running(folder / "stack", services=("provider",), litellm=8) as running:
-        yield Bare(running, folder)
+        bare = Bare(running, folder)
+        yield bare
+        bare.close()

@@ -1,11 +1,13 @@
 """LiteLLM processes that differ in their settings, on one provider and one PostgreSQL, stopped and killed by tests."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import yaml
 from support.proxied import Person, Proxied
 
@@ -98,8 +100,19 @@ class Bare:
     def __init__(self, stack: Stack, folder: Path) -> None:
         self._stack = stack
         self._folder = folder
-        self._free = [name for name in stack.wishes.instances("litellm")]
+        self._free = list(stack.wishes.instances("litellm"))
+        self._started: list[BareProxy] = []
         self.master_key = stack.endpoints.litellm.master_key
+
+    def close(self) -> None:
+        for proxy in self._started:
+            proxy.http.close()
+
+    def token(self, user_id: str) -> str:
+        """Sign who is calling, as Open WebUI does."""
+        now = int(time.time())
+        content = {"sub": user_id, "role": "user", "iss": "open-webui", "iat": now, "exp": now + 600}
+        return jwt.encode(content, self._stack.endpoints.litellm.jwt_secret, algorithm="HS256")
 
     def config(self, **changes: Mapping[str, Any]) -> dict[str, Any]:
         """Return the shipped configuration without the database, each section changed as given."""
@@ -143,7 +156,8 @@ class Bare:
             prisma.Engine.NATIVE,
         )
         processes.start(self._stack.state, program)
-        return BareProxy(self._stack, program, plan.url(name), self.master_key)
+        self._started.append(BareProxy(self._stack, program, plan.url(name), self.master_key))
+        return self._started[-1]
 
 
 class BareProxy:
@@ -172,18 +186,19 @@ class BareProxy:
     def log(self) -> str:
         return self._stack.log(self._program.name).read_text(encoding="utf-8", errors="replace")
 
-    def chat(
-        self, user_token: str, text: str = "[[sim tokens=10]] hi", groups: str = "", **body: Any
-    ) -> httpx.Response:
+    def chat(self, token: str, text: str = "[[sim tokens=10]] hi", groups: str = "", **body: Any) -> httpx.Response:
+        content = {"model": "sim-gpt", "messages": [{"role": "user", "content": text}], **body}
+        return self.post("/v1/chat/completions", token, content, groups)
+
+    def post(self, path: str, token: str, body: Mapping[str, Any], groups: str = "") -> httpx.Response:
         headers = {
             "Authorization": f"Bearer {self.key}",
-            "X-OpenWebUI-User-Jwt": user_token,
+            "X-OpenWebUI-User-Jwt": token,
             "X-OpenWebUI-Group-Ids": groups,
             "X-OpenWebUI-Task": "",
             "X-OpenWebUI-Message-Id": "",
         }
-        content = {"model": "sim-gpt", "messages": [{"role": "user", "content": text}], **body}
-        return self.http.post("/v1/chat/completions", json=content, headers=headers)
+        return self.http.post(path, json=body, headers=headers)
 
 
 @contextmanager

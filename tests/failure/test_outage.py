@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +48,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(fleet: Fleet) -> Iterator[Story]:
+def story(fleet: Fleet) -> Story:
     fleet.up(OPEN, OTHER, CLOSED, STRICT)
     first = fleet[OPEN]
     roomy = first.group({"daily": {"hard": 10**9}}, pool={"daily": {"hard": 10**9}})
@@ -68,7 +67,7 @@ def story(fleet: Fleet) -> Iterator[Story]:
 
     streaming = threading.Thread(target=_stream, args=(story,))
     streaming.start()
-    eventually(lambda: lasting.held(), lambda held: held > 0)
+    eventually(lasting.held, lambda held: held > 0)
     fleet.stack.stop("postgres")
     try:
         _outage(story)
@@ -85,7 +84,7 @@ def story(fleet: Fleet) -> Iterator[Story]:
     )
     story.heartbeats = eventually(lambda: _heartbeats(fleet), lambda rows: len(rows) == 3, seconds=20)
     fleet.up(OTHER)
-    yield story
+    return story
 
 
 def _stream(story: Story) -> None:

@@ -76,11 +76,8 @@ def test_a_stream_longer_than_its_lease_keeps_its_hold_and_is_charged_its_truth_
         "max_tokens": 100,
         "messages": [{"role": "user", "content": f"[[sim tokens={tokens} delay=0.25]] hi"}],
     }
-    held = []
     with person.streaming("/v1/chat/completions", body) as stream:
-        for line in stream.iter_lines():
-            if line.startswith("data:"):
-                held.append(person.held())
+        held = [person.held() for line in stream.iter_lines() if line.startswith("data:")]
     assert time.monotonic() - started > LEASE + 3
     assert min(held[:-3]) > 100, "the hold was lost while the stream ran"
     events = person.events(1)
