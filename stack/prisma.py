@@ -23,8 +23,8 @@ QUERY_ENGINE = ENGINE / "query-engine.cjs"
 
 _STAND_INS = {
     "PRISMA_QUERY_ENGINE_BINARY": str(QUERY_ENGINE),
-    # Never does anything, but has to be there: Prisma's command line, which LiteLLM runs at every start to compare schemas,
-    # would try to download it, and LiteLLM waits for that.
+    # It does nothing but has to be there: LiteLLM runs Prisma's command line at every start to compare schemas, and that
+    # would try to download one, and LiteLLM would wait for it.
     "PRISMA_SCHEMA_ENGINE_BINARY": str(QUERY_ENGINE),
 }
 _DOWNLOAD_HOST = "https://binaries.prisma.sh"
