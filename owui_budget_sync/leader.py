@@ -5,6 +5,7 @@ has. Every policy write checks the number inside its transaction. Times are the 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Engine, or_, select, update
 
@@ -60,18 +61,24 @@ class Leadership:
             )
 
     def pass_on(self, wanted: str) -> None:
-        """Leave word for the leader that somebody asked this process for a look."""
+        """Leave word for the leader that somebody asked this process for a look; several words add up."""
         with shared(self._engine) as connection:
-            connection.execute(update(sync_state).where(sync_state.c.id == 1).values(cursor={"wanted": wanted}))
+            left = _words(connection.execute(select(sync_state.c.cursor)).scalar_one())
+            words = {"wanted": sorted({*left, wanted})}
+            connection.execute(update(sync_state).where(sync_state.c.id == 1).values(cursor=words))
 
-    def passed_on(self) -> str | None:
-        """Take the word that another process left, if any."""
+    def passed_on(self) -> frozenset[str]:
+        """Take the words that other processes left."""
         with shared(self._engine) as connection:
             row = connection.execute(select(sync_state.c.cursor).where(sync_state.c.leader_id == self._holder)).first()
-            wanted = row.cursor.get("wanted") if row else None
-            if wanted is not None:
+            left = _words(row.cursor) if row else frozenset()
+            if left:
                 connection.execute(update(sync_state).where(sync_state.c.id == 1).values(cursor={}))
-            return str(wanted) if wanted is not None else None
+            return left
+
+
+def _words(cursor: dict[str, Any]) -> frozenset[str]:
+    return frozenset(map(str, cursor.get("wanted", ())))
 
 
 class Journal:

@@ -162,7 +162,7 @@ def _team_change(before: Team | None, after: Team) -> Iterator[Change]:
         yield Added(after)
         return
     # Whoever is a team admin in LiteLLM is in the team already.
-    after = replace(after, members=after.members - before.admins) if before.admins & after.members else after
+    after = replace(after, members=after.members - before.admins, admins=before.admins)
     if before.members != after.members or before.shown != after.digest:
         yield Changed(before, after)
 

@@ -102,8 +102,9 @@ class Runner:
         if not self._health.leading:
             if woken:
                 # Whoever asked reached the wrong replica.
-                await asyncio.to_thread(self._leadership.pass_on, self._wanted().value)
+                wanted = self._wanted()
                 self._users_wanted = self._everything_wanted = False
+                await asyncio.to_thread(self._leadership.pass_on, wanted.value)
             return STANDBY
         depth = self._depth(started)
         if woken or depth is Depth.ALL:
@@ -259,8 +260,7 @@ async def keep_lease(
         try:
             if health.leading:
                 health.leading = await asyncio.to_thread(leadership.acquire) is not None
-                wanted = await asyncio.to_thread(leadership.passed_on)
-                if wanted is not None:
+                for wanted in await asyncio.to_thread(leadership.passed_on):
                     runner.trigger(Depth(wanted))
             await asyncio.to_thread(beat)
         except LedgerUnavailableError as error:

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from owui_budget.domain.limits import Scope, UsageLimits
 from owui_budget.domain.windows import Window
+from owui_budget.errors import TargetRefusedError
 from owui_budget_sync.changes import Added, Change, Changed, MembersChanged, Removed
 from owui_budget_sync.litellm.client import LitellmAdmin, RequestRefusedError
 from owui_budget_sync.litellm.objects import MARK, Budget, ConnectionKey, Customer, Foreign, Team, object_id
@@ -83,9 +84,9 @@ class LitellmWriter:
             "tpd_limit": budget.tpd_limit,
         }
         match change:
-            case Added():
-                await self._admin.post("/budget/new", body)
-            case Changed():
+            case Added() if await self._tolerating("already exists", "/budget/new", body):
+                pass
+            case Added() | Changed():
                 await self._admin.post("/budget/update", body)
             case Removed():
                 await self._admin.post("/budget/delete", {"id": body["budget_id"]})
@@ -117,7 +118,11 @@ class LitellmWriter:
                     "allowed_routes": list(key.routes),
                     "metadata": {MARK: {"version": 1, "connection": True}},
                 }
-                await self._admin.post("/key/generate", body)
+                if await self._tolerating("already exists", "/key/generate", body):
+                    return
+                if not [found async for found in self._reader.keys((key.token_hash,))]:
+                    msg = f"LiteLLM has another key with the alias {key.alias}; give that one another alias"
+                    raise TargetRefusedError(msg)
             case Changed():
                 body = {"key": key.token_hash, "allowed_routes": list(key.routes)}
                 await self._admin.post("/key/update", body)

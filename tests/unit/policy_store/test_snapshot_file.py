@@ -40,7 +40,7 @@ def test_load_is_the_inverse_of_save(tmp_path: Path) -> None:
         '{"version": 1, "revision": 1}',
         '{"version": 1, "revision": "x", "groups": []}',
         '{"version": 1, "revision": 1, "groups": [{"id": "g"}]}',
-        '{"version": 1, "revision": 1, "groups": [{"id": "g", "name": "n", "parent_id": null, "limits": {"version": 9}}]}',
+        '{"version": 1, "revision": 1, "groups": [{"id": "g", "name": "n", "parent_id": null, "limits": {}}]}',
         '{"version": 1, "revision": 1, "groups": 5}',
     ],
 )
