@@ -23,7 +23,7 @@ QUERY_ENGINE = ENGINE / "query-engine.cjs"
 
 _STAND_INS = {
     "PRISMA_QUERY_ENGINE_BINARY": str(QUERY_ENGINE),
-    # It does nothing but has to be there: LiteLLM runs Prisma's command line at every start to compare schemas, and that
+    # Does nothing, but has to be there: LiteLLM runs Prisma's command line at every start to compare schemas, and that
     # would try to download one, and LiteLLM would wait for it.
     "PRISMA_SCHEMA_ENGINE_BINARY": str(QUERY_ENGINE),
 }

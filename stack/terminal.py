@@ -50,10 +50,10 @@ def welcome(endpoints: Endpoints, *, simulated: bool) -> None:
     if limited is not None:
         _heading("three things to try")
         _lines(
-            f"1. Sign in as {limited} and send [[sim tokens=2000]] four times: first a warning, then a refusal.",
-            "2. Sign in as the admin, open Admin Panel > Users > Groups > Interns and raise the daily limit;",
-            "   a few seconds later the same user goes on.",
-            "3. In another terminal, make demo plays the whole story, and",
+            f"1. Sign in as {limited} and send [[sim tokens=2000]] five times: first a warning, then a refusal.",
+            "2. In another terminal, make budget ARGS='limits set Interns --member-daily-hard 50k';",
+            "   a moment later the same user goes on.",
+            "3. make demo plays the whole story, and",
             f"   make budget ARGS='explain {limited}' says which limits hold and why.",
         )
 
