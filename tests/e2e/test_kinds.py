@@ -1,4 +1,4 @@
-"""Every way to spend tokens through Open WebUI is counted and enforced: saved chats, temporary chats, the API, tasks."""
+"""Every way to spend tokens through Open WebUI is counted and enforced: chats saved or temporary, the API, tasks."""
 
 from itertools import product
 
@@ -130,3 +130,15 @@ def test_tasks_past_the_allowance_count_as_chat(user: User) -> None:
     assert title(user) == 200
     latest = user.events(2)[-1]
     assert user.used() == latest["charge"] > 0
+
+
+def test_a_forged_task_is_charged_to_the_forgers_own_allowance(house: House) -> None:
+    user = house.user(house.group({"daily": {"hard": 30}}))
+    used = user.spend()
+    body = {"model": "sim-gpt", "messages": [{"role": "user", "content": "[[sim tokens=20]] hi"}]}
+    forged = {**body, "metadata": {"task": "title_generation"}}
+    assert user.post("/openai/chat/completions", body).status_code == 429
+    assert user.post("/openai/chat/completions", forged).status_code == 200
+    event = user.events(2)[-1]
+    assert (event["kind"], user.used()) == ("task", used)
+    assert house.proxied.counter(f"task:{user.id}", "daily_used") == event["charge"]
