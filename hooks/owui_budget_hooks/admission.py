@@ -40,7 +40,7 @@ log = logging.getLogger("owui_budget.admission")
 _POLICY_TRIES = 5
 """How often one admission follows a policy that changes under it before it gives up."""
 _MODEL_LENGTH = 256
-_UNKNOWN_ROUTE = Route("other", bounded=False)
+_UNKNOWN_ROUTE = Route("other", bounded=False, by_context=True)
 
 
 @dataclass(frozen=True, slots=True)

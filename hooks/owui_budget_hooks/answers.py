@@ -1,8 +1,7 @@
 """The errors LiteLLM sends for us, byte for byte.
 
 A subclass of `ProxyException` with its own `to_dict` is the one form whose body and headers LiteLLM leaves alone on
-most routes. `/v1/messages` wraps the message in Anthropic's envelope, rerank and images lose the headers: see
-docs/routes.md.
+most routes; `request_scope` sends it whole on the others. `/v1/messages` has Anthropic's envelope around it.
 """
 
 from typing import Any

@@ -168,7 +168,11 @@ def _metadata(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _call_of(runtime: Runtime, holder: dict[str, Any]) -> InFlight | None:
-    """Find the call a hook is about: by the id in LiteLLM's metadata, else by the context."""
+    """Find the call a hook is about: by the id in LiteLLM's metadata.
+
+    The context serves only the routes on which LiteLLM may lose that metadata. Elsewhere an event without it belongs to
+    a call that something made inside ours (a guardrail asking a model, say), which must not end it.
+    """
     params = holder.get("litellm_params")
     for source in (holder, params if isinstance(params, dict) else {}):
         for name in ("metadata", "litellm_metadata"):
@@ -177,7 +181,8 @@ def _call_of(runtime: Runtime, holder: dict[str, Any]) -> InFlight | None:
                 found = runtime.registry.find(identifier)
                 if found is not None:
                     return found
-    return runtime.registry.current()
+    current = runtime.registry.current()
+    return current if current is not None and current.route.by_context else None
 
 
 budget = BudgetCallback()

@@ -9,18 +9,23 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from owui_budget.domain.policy import Policy, PolicyRules
 from owui_budget.errors import LedgerUnavailableError
 from owui_budget.policy_store.snapshot_file import SnapshotFileError, load_snapshot, save_snapshot
 from owui_budget.policy_store.store import SqlPolicyStore
 from owui_budget.policy_store.values import PolicyUser, Snapshot
+from owui_budget_hooks.patience import patience
 
 log = logging.getLogger("owui_budget.policy")
 
 _MEMBERS_TTL = 5.0
 """Seconds for which a user's memberships are believed without asking again."""
 _MEMBERS_KEPT = 20_000
+_READ_SECONDS = 5.0
+
+T = TypeVar("T")
 
 
 class PolicyCache:
@@ -64,7 +69,7 @@ class PolicyCache:
         await asyncio.shield(self._loading)
 
     async def _load(self) -> None:
-        snapshot = await asyncio.to_thread(self._store.snapshot)
+        snapshot = await _in_time(self._store.snapshot)
         if snapshot.revision == self.revision and not self.from_disk:
             return
         self._use(snapshot)
@@ -99,7 +104,7 @@ class PolicyCache:
         if known is not None and now - known[0] < _MEMBERS_TTL:
             return known[1]
         try:
-            user = await asyncio.to_thread(read)
+            user = await _in_time(read)
         except LedgerUnavailableError:
             if known is None:
                 raise
@@ -110,3 +115,18 @@ class PolicyCache:
         while len(self._users) > _MEMBERS_KEPT:
             self._users.popitem(last=False)
         return user
+
+
+async def _in_time(read: Callable[[], T]) -> T:
+    """Read in a thread, and give up on a database that hangs; the thread ends when its connection does.
+
+    Raises:
+        LedgerUnavailableError: the database cannot be reached, or has not answered in time.
+
+    """
+    try:
+        async with patience(_READ_SECONDS):
+            return await asyncio.to_thread(read)
+    except TimeoutError as error:
+        msg = f"the policy store has not answered for {_READ_SECONDS:.0f} s"
+        raise LedgerUnavailableError(msg) from error

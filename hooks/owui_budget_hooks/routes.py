@@ -29,6 +29,8 @@ class Route:
     """Whether LiteLLM drops the end of an aborted stream, so that we watch what was delivered ourselves."""
     estimates_missing: bool = True
     """Whether tokens are estimated when the provider reports none; else `route_charges` applies."""
+    by_context: bool = False
+    """Whether its events may come without the metadata we marked, so that the context has to tell whose they are."""
     bounded: bool = True
     """Whether strict admission can bound its tokens from the request."""
 
@@ -46,7 +48,6 @@ _COMPLETION = Route(
 _RESPONSES = Route(
     "responses", caps=("max_output_tokens",), text=("input", "instructions", "tools", "text"), watched=True
 )
-_COMPACT = Route("responses_compact", text=("input", "instructions"), bounded=False, watched=True)
 _MESSAGES = Route("messages", caps=("max_tokens",), text=("messages", "system", "tools"), watched=True)
 _EMBEDDING = Route("embedding", text=("input",), generates=False)
 _IMAGE = Route(
@@ -65,6 +66,7 @@ _GENERATE_CONTENT = Route(
     choices=("candidateCount", "candidate_count"),
     text=("contents", "systemInstruction", "system_instruction", "tools"),
     watched=True,
+    by_context=True,
 )
 
 ROUTES: Mapping[str, Route] = MappingProxyType(
@@ -75,7 +77,6 @@ ROUTES: Mapping[str, Route] = MappingProxyType(
         "text_completion": _COMPLETION,
         "aresponses": _RESPONSES,
         "responses": _RESPONSES,
-        "acompact_responses": _COMPACT,
         "anthropic_messages": _MESSAGES,
         "aanthropic_messages": _MESSAGES,
         "aembedding": _EMBEDDING,

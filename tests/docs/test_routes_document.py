@@ -54,7 +54,7 @@ def test_routes_whose_streams_end_without_a_word() -> None:
 def test_routes_whose_missing_tokens_are_estimated() -> None:
     [sentence] = re.findall(r"reports no tokens on a route of text \((.*?)\)", TEXT, re.DOTALL)
     estimated = {name for name, route in BY_NAME.items() if route.estimates_missing}
-    assert set(codes(sentence)) == estimated - {"responses_compact"}
+    assert set(codes(sentence)) == estimated
 
 
 def test_call_types_that_are_not_governed() -> None:

@@ -12,12 +12,12 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 from support.ledgers import NOON, admit, call, limit, pool, reserve, settled
+from support.sqlite import migrated
 from typer.testing import CliRunner
 
 from owui_budget.clock import ManualClock
 from owui_budget.config import LedgerSettings
 from owui_budget.database.engine import make_engine
-from owui_budget.database.migrate import upgrade
 from owui_budget.database.tables import sync_state
 from owui_budget.domain.identity import Role
 from owui_budget.domain.limits import parse_limits
@@ -62,8 +62,8 @@ class World:
         self.limits_file = folder / "limits.yaml"
         self.url = f"sqlite:///{folder}/ledger.db"
         self.settings = LedgerSettings(database_url=SecretStr(self.url))
+        migrated(folder / "ledger.db")
         self.engine = make_engine(self.settings)
-        upgrade(self.engine)
         self.store = SqlPolicyStore(self.engine)
         self.policy({})
 

@@ -90,7 +90,7 @@ async def test_a_call_from_admission_to_settlement(rooms: Walk, *, litellm_metad
 
 async def test_an_event_without_metadata_finds_its_call_by_the_context(rooms: Walk) -> None:
     async def serve(tokens: int) -> None:
-        await pre_call(request(webui()))
+        await pre_call(request(webui()), "agenerate_content")
         await asyncio.sleep(0)
         await in_own_task(budget.async_log_success_event(ended(None, tokens, 0), None, None, None))
 
@@ -227,11 +227,20 @@ async def test_tools_that_run_inside_a_call_do_not_take_its_place(rooms: Walk) -
     for nested in ("list_mcp_tools", "call_mcp_tool"):
         await pre_call({"model": "MCP"}, nested)
         await budget.async_log_success_event(ended(None, 0, 0, call_type=nested), None, None, None)
-    await budget.async_log_success_event(ended(None), None, None, None)
+    await budget.async_log_success_event(ended(data), None, None, None)
     await rooms.ender.drain(5.0)
 
     assert await rooms.used(DAILY) == [(15, 0)]
     assert [each.reservation_id for each in rooms.ledger.settled] == [stamp(data)]
+
+
+async def test_a_model_that_is_asked_inside_a_call_does_not_end_it(rooms: Walk) -> None:
+    data = await pre_call(request(webui()))
+    await budget.async_log_success_event(ended(None, 1, 1), None, None, None)
+    await budget.async_log_success_event(ended(data), None, None, None)
+    await rooms.ender.drain(5.0)
+
+    assert await rooms.used(DAILY) == [(15, 0)]
 
 
 async def test_a_raw_body_is_sent_on_as_it_came(rooms: Walk, policy: PolicyStub) -> None:

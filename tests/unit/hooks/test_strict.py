@@ -154,7 +154,7 @@ def test_routes_that_answer_without_tokens_need_no_cap() -> None:
     assert data == {"input": "x" * 400}
 
 
-NO_CAP = ("aimage_generation", "aspeech", "atranscription", "acompact_responses")
+NO_CAP = ("aimage_generation", "aspeech", "atranscription")
 ELSEWHERE = (
     "previous_response_id",
     "conversation",

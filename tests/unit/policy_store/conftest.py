@@ -4,18 +4,18 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, update
+from support.sqlite import migrated
 
 from owui_budget.config import LedgerSettings
 from owui_budget.database.engine import make_engine
-from owui_budget.database.migrate import upgrade
 from owui_budget.database.tables import sync_state
 from owui_budget.policy_store import Fence, SqlPolicyStore
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    made = make_engine(LedgerSettings(database_url=SecretStr(f"sqlite:///{tmp_path}/ledger.db")))
-    upgrade(made)
+    file = migrated(tmp_path / "ledger.db")
+    made = make_engine(LedgerSettings(database_url=SecretStr(f"sqlite:///{file}")))
     yield made
     made.dispose()
 

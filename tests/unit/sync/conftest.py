@@ -9,7 +9,6 @@ from sqlalchemy import Engine
 
 from owui_budget.config import LedgerSettings, SyncSettings
 from owui_budget.database.engine import make_engine
-from owui_budget.database.migrate import upgrade
 from owui_budget.policy_store import SqlPolicyStore
 from owui_budget_sync.openwebui.api import ApiSource
 from owui_budget_sync.openwebui.client import OpenWebuiClient
@@ -18,12 +17,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from support.fake_litellm import MASTER_KEY, FakeLitellm
 from support.fake_openwebui import API_KEY, FakeOpenWebui
+from support.sqlite import migrated
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    made = make_engine(LedgerSettings(database_url=SecretStr(f"sqlite:///{tmp_path}/ledger.db")))
-    upgrade(made)
+    file = migrated(tmp_path / "ledger.db")
+    made = make_engine(LedgerSettings(database_url=SecretStr(f"sqlite:///{file}")))
     yield made
     made.dispose()
 
