@@ -65,6 +65,8 @@ class Look:
     totals: Totals
     member_counts: Mapping[str, int]
     """Before the plan, by group id."""
+    revision: int
+    """Of the policy before the plan."""
 
     def check(self, threshold: int, accepted: str | None = None) -> None:
         """Stop an unsafe plan unless its digest was accepted.
@@ -131,17 +133,18 @@ class PolicySync:
             desired=desired,
             totals=Totals(len(known), sum(counts.values()), await asyncio.to_thread(self._store.user_count)),
             member_counts=counts,
+            revision=await asyncio.to_thread(self._store.revision),
         )
 
-    async def write(self, look: Look, fence: Fence) -> int | None:
-        """Write what `look` planned in one transaction; return the revision, None if there was nothing to write.
+    async def write(self, look: Look, fence: Fence) -> int:
+        """Write what `look` planned in one transaction, if anything; return the revision after it.
 
         Raises:
             FenceLostError: another process leads now; nothing was written.
 
         """
         changes = list(store_changes(look.plan, look.desired.groups))
-        return await asyncio.to_thread(self._store.write, changes, fence) if changes else None
+        return await asyncio.to_thread(self._store.write, changes, fence) if changes else look.revision
 
     def _current(
         self, groups: Mapping[str, StoredGroup], group_ids: frozenset[str], *, with_users: bool

@@ -168,7 +168,7 @@ class Runner:
         await asyncio.to_thread(self._journal.succeeded, self._require_fence(), started, problems)
         return look
 
-    def _remember(self, look: Look, depth: Depth, started: float, revision: int | None) -> None:
+    def _remember(self, look: Look, depth: Depth, started: float, revision: int) -> None:
         now = self._clock.now()
         health = self._health
         if depth in (Depth.USERS, Depth.ALL):
@@ -184,15 +184,13 @@ class Runner:
         health.metrics.seconds.labels(depth.value).observe(now - started)
         for change in look.plan.changes:
             health.metrics.changes.labels(noun(change)).inc()
-        if revision is not None:
-            moved = revision != health.revision
-            health.revision = revision
-            if look.plan.changes:
-                log.info(
-                    "the policy changed",
-                    extra={"changes": len(look.plan.changes), "revision": revision, "seconds": round(now - started, 3)},
-                )
-                self._on_change(moved)
+        health.revision = revision
+        if look.plan.changes:
+            log.info(
+                "the policy changed",
+                extra={"changes": len(look.plan.changes), "revision": revision, "seconds": round(now - started, 3)},
+            )
+            self._on_change(revision != look.revision)
 
     def _depth(self, now: float) -> Depth:
         if self._everything_wanted or now - self._everything_at >= self._pace.everything:

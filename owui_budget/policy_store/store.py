@@ -82,6 +82,11 @@ class SqlPolicyStore:
         with self._reading() as connection:
             return {row.id: _group(row) for row in connection.execute(select(*_GROUP))}
 
+    def revision(self) -> int:
+        """Return the revision that the groups are at."""
+        with self._reading() as connection:
+            return int(connection.execute(select(meta.c.revision)).scalar_one())
+
     def member_counts(self) -> dict[str, int]:
         """Return how many direct members each group has; groups without any are left out."""
         statement = select(policy_members.c.group_id, func.count()).group_by(policy_members.c.group_id)
