@@ -94,7 +94,8 @@ class Admitter:
             headers = {} if call_type in RAW_CALL_TYPES else headers_of(data)
             identity = await self._identifier.identify(key, headers, ROUTES.get(call_type))
         except LedgerUnavailableError:
-            # Memberships ride on the request except on a few routes; there the failure policy decides.
+            # Memberships ride on the request except on a few routes and on users' own keys. Without them nobody can say
+            # whose limits hold, so not even `on_ledger_error: open` admits these.
             raise answers.unavailable(
                 10, "Group memberships cannot be read at the moment. Try again shortly."
             ) from None

@@ -67,11 +67,13 @@ class Gate:
         """
         if self.spool_broken is not None:
             raise answers.unavailable(30, f"Budget accounting is stopped: {self.spool_broken}")
+        asked = self._monotonic()
         try:
             async with patience(self._limits.reserve_timeout):
                 outcome = await self._ledger.reserve(request)
         except (TimeoutError, LedgerUnavailableError) as error:
             return self._without_ledger(request, error), False
+        metrics.RESERVE_SECONDS.observe(self._monotonic() - asked)
         self._ledger_answered()
         if isinstance(outcome, Declined) and isinstance(outcome.decision, Refused):
             self._remember(outcome.decision)
@@ -97,6 +99,23 @@ class Gate:
         if self.outage_since is not None:
             await self._ledger.renew((_NOBODYS,))
             self._ledger_answered()
+
+    async def try_spool(self) -> None:
+        """Open admission again once the spool can be written.
+
+        Raises:
+            SpoolError: it still cannot.
+
+        """
+        if self.spool_broken is not None:
+            await asyncio.to_thread(self._spool.append, _NOBODYS)
+            self._spool_written()
+
+    def _spool_written(self) -> None:
+        if self.spool_broken is not None:
+            log.warning("the spool can be written again, admission is open")
+            self.spool_broken = None
+            metrics.SPOOL_BROKEN.set(0)
 
     def _ledger_answered(self) -> None:
         if self.outage_since is not None:
@@ -192,6 +211,8 @@ class Gate:
             self.spool_broken = str(error)
             metrics.SPOOL_BROKEN.set(1)
             log.critical("usage cannot be kept, admission is closed: %s; lost: %s", error, record)
+        else:
+            self._spool_written()
         metrics.SPOOL_DEPTH.set(self._spool.depth())
 
     async def replay(self) -> int:

@@ -163,6 +163,7 @@ class Runtime:
             log.warning("%d calls of vanished processes were charged as their estimates", swept.expired)
 
     async def _replay(self) -> None:
+        await self.gate.try_spool()
         if not self._ledger_open:
             await self._open_ledger()
         await self._follow_policy()
