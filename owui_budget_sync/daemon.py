@@ -21,6 +21,7 @@ from owui_budget.database.engine import make_engine
 from owui_budget.errors import BudgetError, ConfigurationError, LedgerUnavailableError
 from owui_budget.ledger.processes import Heartbeat, forget_process, write_heartbeat
 from owui_budget_sync.health import Health
+from owui_budget_sync.housekeeping import Housekeeping
 from owui_budget_sync.leader import Journal, Leadership
 from owui_budget_sync.openwebui.client import OpenWebuiClient
 from owui_budget_sync.openwebui.install import install, trigger_url
@@ -79,7 +80,7 @@ class _Daemon:
         )
 
     async def run(self) -> None:
-        settings = self._made.settings
+        made, settings = self._made, self._made.settings
         secret = settings.trigger_secret.get_secret_value() if settings.trigger_secret else None
         app = make_app(self._health, secret, self._runner.trigger)
         server = _Server(
@@ -98,6 +99,7 @@ class _Daemon:
             self._runner.run(),
             keep_lease(self._leadership, self._runner, self._health, self._beat),
         ]
+        work.append(Housekeeping(made.engine, self._holder, made.clock, made.limits.retention_days).run())
         if self._mirror is not None:
             work.append(self._mirror.run())
         if secret is not None and settings.service_url is not None:

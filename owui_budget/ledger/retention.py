@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from owui_budget.clock import Clock
+from owui_budget.database.engine import schema_of
+from owui_budget.database.migrate import lock_key
 from owui_budget.database.tables import counters, notices, usage_charges, usage_daily, usage_events
 from owui_budget.domain.windows import Span, Window, span_of
 from owui_budget.ledger.access import exclusive, read_meta, shared, snapshot
@@ -47,6 +49,9 @@ def retain(engine: sa.Engine, clock: Clock, days: int) -> Retained:
     done = removed = 0
     while (day := _oldest_day(engine, cutoff, zone)) is not None:
         with shared(engine) as connection:
+            if connection.dialect.name == "postgresql":
+                # Two runs at once would both add the same day before either has deleted it.
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key("retention", schema_of(engine)))))
             removed += _roll_up(connection, day, day_name(day, zone))
         done += 1
     with shared(engine) as connection:
