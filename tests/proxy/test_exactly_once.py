@@ -11,6 +11,8 @@ from support.proxied import Person, Proxied, eventually
 
 pytestmark = pytest.mark.stack
 
+SLOW = "[[sim tokens=200 delay=0.05]] hi"
+
 
 @pytest.fixture
 def person(proxied: Proxied) -> Person:
@@ -54,10 +56,10 @@ def test_a_client_cannot_cut_a_call_short_by_a_timeout_and_pay_nothing(person: P
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "[[sim tokens=200 delay=0.05]] hi"}]}),
-        ("/v1/completions", {"prompt": "[[sim tokens=200 delay=0.05]] hi"}),
-        ("/v1/responses", {"input": "[[sim tokens=200 delay=0.05]] hi"}),
-        ("/v1/messages", {"messages": [{"role": "user", "content": "[[sim tokens=200 delay=0.05]] hi"}], "max_tokens": 500}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": SLOW}]}),
+        ("/v1/completions", {"prompt": SLOW}),
+        ("/v1/responses", {"input": SLOW}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": SLOW}], "max_tokens": 500}),
     ],
 )  # fmt: skip
 def test_a_client_that_leaves_in_mid_stream_pays_for_what_it_got(
@@ -134,7 +136,7 @@ def test_sixteen_clients_at_once_leave_the_books_exact(person: Person) -> None:
     assert person.proxied.discrepancies() == []
 
 
-async def test_last_request_overshoots_by_the_one_crossing_call_where_estimates_are_not_too_low(proxied: Proxied) -> None:
+async def test_last_request_overshoots_by_the_crossing_call_where_estimates_suffice(proxied: Proxied) -> None:
     limit = 3_000
     person = proxied.person(proxied.group({"daily": {"hard": limit}}, pool={"daily": {"hard": 10**9}}))
     person.chat("[[sim tokens=100]] hi", max_tokens=100)

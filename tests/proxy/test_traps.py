@@ -11,6 +11,8 @@ from owui_budget_hooks.callback import BudgetCallback
 
 pytestmark = pytest.mark.stack
 
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+
 
 @pytest.fixture
 def person(proxied: Proxied) -> Person:
@@ -160,7 +162,7 @@ def test_pass_through_is_refused_for_limited_users(proxied: Proxied, person: Per
         {"stream": "true"},
         {"messages": "hi"},
         {"messages": [{"role": "user", "content": None}]},
-        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]}]},
+        {"messages": [{"role": "user", "content": [IMAGE]}]},
         {"metadata": "text"},
         {"model": None},
         {"model": ["sim-gpt"]},
@@ -216,9 +218,7 @@ def test_browser_streams_carry_usage_and_one_warning_frame(proxied: Proxied) -> 
     event = json.loads(frames[0].removeprefix("data: "))["event"]
     assert event["type"] == "notification"
     assert event["data"]["content"] == (
-        "0% of your daily token limit for group "
-         f"Group {person.groups[0][:6]}"
-         " is used; it resets at 00:00 UTC."
+        f"0% of your daily token limit for group Group {person.groups[0][:6]} is used; it resets at 00:00 UTC."
     )
     assert '"event"' not in browser.chat("hi", stream=True).text
     assert '"event"' not in browser.chat("hi", stream=False).text
