@@ -106,7 +106,12 @@ class MirrorJob:
         strangers = (*current.foreign.values(), *done.foreign)
         self.notes = (
             *(note.text for note in notes),
-            *(f"LiteLLM {each.kind} {each.id} is not ours ({each.reason}): it is left as it is" for each in strangers),
+            *(
+                f"LiteLLM {each.kind} {each.id} is not ours ({each.reason}): it is left as it is"
+                for each in strangers
+                # A connection key that an operator made is as good as one of ours; `check` looks at its routes.
+                if each.kind != "key"
+            ),
         )
         if done.applied:
             log.info("LiteLLM is up to date", extra={"changes": done.applied, "full": full})

@@ -71,6 +71,7 @@ def create_connection_key(proxy: LiteLLM) -> None:
     with _client(proxy.url, proxy.master_key) as client:
         if client.get("/key/info", params={"key": proxy.openwebui_key}).status_code == HTTPStatus.OK:
             return
+        # Wider than what sync allows: tests that run without it call every route.
         wish = {"key": proxy.openwebui_key, "key_alias": "open-webui", "allowed_routes": ["llm_api_routes"]}
         answer = client.post("/key/generate", json=wish)
     if answer.status_code != HTTPStatus.OK:

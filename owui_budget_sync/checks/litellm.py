@@ -5,6 +5,7 @@ litellm_settings. What it hides the hooks check from the inside at their start a
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,13 +15,11 @@ from pydantic import SecretStr
 from owui_budget.config import SyncSettings
 from owui_budget_sync.checks import versions
 from owui_budget_sync.checks.findings import Area, Finding, Notes
+from owui_budget_sync.litellm.objects import ROUTES
 
 _NOTES = Notes(Area.LITELLM)
 _TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 _CALLBACK = "BudgetCallback"
-_BROAD_ROUTES = frozenset(
-    {"*", "management_routes", "info_routes", "spend_tracking_routes", "global_spend_tracking_routes"}
-)
 
 
 async def look(settings: SyncSettings) -> list[Finding]:
@@ -140,7 +139,7 @@ async def _key(http: httpx.AsyncClient, key: SecretStr, number: int) -> list[Fin
             _NOTES.error(
                 f"LiteLLM does not know {which}",
                 "Open WebUI's calls with it are refused",
-                "owui-budget apply (sync creates it), or create it with allowed_routes: [llm_api_routes]",
+                "owui-budget apply (sync creates it with the routes that are counted)",
             )
         ]
     found = []
@@ -149,12 +148,14 @@ async def _key(http: httpx.AsyncClient, key: SecretStr, number: int) -> list[Fin
             _NOTES.error(f"{which} is blocked", "Open WebUI's calls are refused", "unblock it in LiteLLM's key page")
         )
     routes = info.get("allowed_routes") or []
-    if not routes or _BROAD_ROUTES & set(routes):
+    # Every name that is no path stands for a family of routes, some of which nobody counts.
+    if not routes or not all(str(route).startswith("/") for route in routes):
         found.append(
             _NOTES.warning(
                 f"{which} may call {'any route' if not routes else ', '.join(map(str, routes))}",
-                "whoever reads it out of Open WebUI reaches LiteLLM's administration as far as the key's user may",
-                "set allowed_routes: [llm_api_routes] on the key",
+                "whoever reads it out of Open WebUI reaches routes that no budget counts, and LiteLLM's administration as"
+                " far as the key's user may",
+                f"set the key's allowed_routes to {json.dumps(ROUTES)}",
             )
         )
     return found or [_NOTES.ok(f"{which} exists, for {', '.join(map(str, routes))}")]

@@ -151,7 +151,7 @@ def _connection(index: int, url: str, option: Json, litellm_url: str | None) -> 
             _NOTES.skipped(
                 f"{where} names another address than sync does ({_address(litellm_url)})",
                 "one program may have several addresses; this cannot be told from here",
-                "`owui-budget check --probe` finds out",
+                "`owui-budget check --probe MODEL` finds out",
             )
         )
     sent = {str(name).lower(): str(value) for name, value in (option.get("headers") or {}).items()}

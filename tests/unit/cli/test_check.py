@@ -47,7 +47,7 @@ GOOD: dict[str, Any] = {
         "/config/field/info": {
             "field_value": [{"header_name": "X-OpenWebUI-User-Id", "litellm_user_role": "customer"}]
         },
-        "/key/info": {"info": {"allowed_routes": ["llm_api_routes"], "blocked": None}},
+        "/key/info": {"info": {"allowed_routes": ["/v1/chat/completions", "/models"], "blocked": None}},
     },
 }
 
@@ -176,7 +176,8 @@ AMISS = [
     (put("litellm", "/key/info")(httpx.Response(404, json={})), "error", "LiteLLM does not know connection key 1 (hash "),
     (put(*key, "blocked")(True), "error", "is blocked"),
     (put(*key, "allowed_routes")([]), "warning", "may call any route"),
-    (put(*key, "allowed_routes")(["llm_api_routes", "management_routes"]), "warning", "may call llm_api_routes, management_routes"),
+    (put(*key, "allowed_routes")(["llm_api_routes"]), "warning", "may call llm_api_routes"),
+    (put(*key, "allowed_routes")(["/models", "management_routes"]), "warning", "may call /models, management_routes"),
 ]  # fmt: skip
 
 
