@@ -32,6 +32,10 @@ UNSETTLED = 10.0
 second shows in nothing else."""
 
 
+GROUPS_AT_ONCE = 50
+"""Groups whose members are read from the policy store at once."""
+
+
 class Depth(Enum):
     """How much a look reads."""
 
@@ -124,9 +128,8 @@ class PolicySync:
             before = known.get(group_id)
             judged[group_id] = replace(group, stamp=_stamp(group, before, reading))
         members = {group_id: found for group_id, found in reading.members.items() if group_id in judged}
-        with_users = reading.users is not None
-        current = await asyncio.to_thread(self._current, known, frozenset(members), with_users=with_users)
         desired = PolicyState(judged, members, reading.users)
+        current = await asyncio.to_thread(self._current, known, desired)
         return Look(
             plan=plan(State(current), State(desired), notes=tuple(desire.problems(judged.values()))),
             current=current,
@@ -146,11 +149,24 @@ class PolicySync:
         changes = list(store_changes(look.plan, look.desired.groups))
         return await asyncio.to_thread(self._store.write, changes, fence) if changes else look.revision
 
-    def _current(
-        self, groups: Mapping[str, StoredGroup], group_ids: frozenset[str], *, with_users: bool
-    ) -> PolicyState:
-        users = {user.id: user for user in self._store.users()} if with_users else None
-        return PolicyState(groups, self._store.members(group_ids), users)
+    def _current(self, groups: Mapping[str, StoredGroup], desired: PolicyState) -> PolicyState:
+        """Read what the policy store has of what was read from Open WebUI.
+
+        Nearly all of it is the same; then the desired value stands for both, and 100,000 users are in memory once.
+        """
+        members: dict[str, frozenset[str]] = {}
+        wanted = sorted(desired.members)
+        for start in range(0, len(wanted), GROUPS_AT_ONCE):
+            for group_id, found in self._store.members(wanted[start : start + GROUPS_AT_ONCE]).items():
+                members[group_id] = desired.members[group_id] if desired.members[group_id] == found else found
+        if desired.users is None:
+            return PolicyState(groups, members)
+        users = {}
+        for user in self._store.users():
+            same = desired.users.get(user.id)
+            kept = same if same is not None and same == user else user
+            users[kept.id] = kept
+        return PolicyState(groups, members, users)
 
 
 def _stamp(group: StoredGroup, before: StoredGroup | None, reading: Reading) -> int:

@@ -153,8 +153,8 @@ async def _key(http: httpx.AsyncClient, key: SecretStr, number: int) -> list[Fin
         found.append(
             _NOTES.warning(
                 f"{which} may call {'any route' if not routes else ', '.join(map(str, routes))}",
-                "whoever reads it out of Open WebUI reaches routes that no budget counts, and LiteLLM's administration as"
-                " far as the key's user may",
+                "whoever reads it out of Open WebUI reaches routes that no budget counts, and LiteLLM's administration"
+                " as far as the key's user may",
                 f"set the key's allowed_routes to {json.dumps(ROUTES)}",
             )
         )

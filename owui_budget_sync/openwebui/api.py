@@ -4,6 +4,7 @@ Measured on 5,000 users and 200 groups: the group list takes 30 ms, one group's 
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Collection, Iterable
 from typing import Any
 
@@ -86,7 +87,7 @@ class ApiSource:
                     f"Open WebUI listed a user this release cannot read: {error.errors(include_input=False)[0]['msg']}"
                 )
                 raise SourceRefusedError(msg) from error
-            yield StoredUser(user.id, (user.email or "").lower(), user.name or "", Role.parse(user.role))
+            yield StoredUser(sys.intern(user.id), (user.email or "").lower(), user.name or "", Role.parse(user.role))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -97,7 +98,7 @@ class ApiSource:
             export = await self._client.get(f"/api/v1/groups/id/{group_id}/export", _Export)
         except NotFoundError:
             return None
-        return frozenset(export.user_ids)
+        return frozenset(map(sys.intern, export.user_ids))  # one string in memory serves all groups
 
 
 def _group(group: _Group) -> SourceGroup:

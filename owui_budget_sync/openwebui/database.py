@@ -6,6 +6,7 @@ ever written: SQLite files are opened read-only, PostgreSQL sessions are set so.
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Collection
 from functools import partial
 from pathlib import Path
@@ -115,7 +116,7 @@ class DatabaseSource:
         while True:
             rows = await self._read(partial(_list_users, after=last))
             for row in rows:
-                yield StoredUser(row.id, (row.email or "").lower(), row.name or "", Role.parse(row.role))
+                yield StoredUser(sys.intern(row.id), (row.email or "").lower(), row.name or "", Role.parse(row.role))
             if len(rows) < PAGE:
                 return
             last = rows[-1].id
@@ -165,7 +166,7 @@ def _list_members(connection: Connection, group_ids: list[str]) -> dict[str, set
     for row in connection.execute(statement):
         members = found.setdefault(row.id, set())
         if row.user_id is not None:
-            members.add(row.user_id)
+            members.add(sys.intern(row.user_id))  # named once per group: one string in memory serves all
     return found
 
 

@@ -8,7 +8,7 @@ from support.openwebui import House
 
 from stack import processes
 from stack.run import Stack
-from stack.state import State
+from stack.state import ROOT, State
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,6 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Keep the stack of the end-to-end tests here for the next run, which then starts in half the time. "
         "One that runs there already is used as it is and left running.",
     )
+    parser.addoption("--pictures", action="store_true", help="Take the pictures in docs/images anew.")
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +36,12 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     finally:
         if not running:
             stack.stop_all()
+
+
+@pytest.fixture
+def pictures(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where to put pictures of the browser."""
+    return ROOT / "docs" / "images" if request.config.getoption("--pictures", default=False) else tmp_path
 
 
 @pytest.fixture(autouse=True)
