@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import uuid
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 INSTALL_PAUSES = (2.0, 5.0, 15.0, 60.0)
 """Seconds between attempts to install the event function while Open WebUI is not up yet; the last one repeats."""
 
+SWITCH_INTERVAL = 0.001
+"""Seconds after which a computing thread lets the others run; Python's own 0.005 makes a look take seconds."""
+
 
 async def serve(settings: SyncSettings, clock: Clock | None = None) -> None:
     """Run until SIGTERM or SIGINT.
@@ -48,6 +52,8 @@ async def serve(settings: SyncSettings, clock: Clock | None = None) -> None:
     limits = settings.limits()
     engine = make_engine(settings)
     holder = f"sync-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    # A limit that was just edited must not wait for a thread that works through 100,000 users.
+    sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         await asyncio.to_thread(migrate.check, engine)
         async with parts(settings, limits, engine, clock, paced=True) as made:
@@ -66,7 +72,8 @@ class _Daemon:
         self._started = made.clock.now()
         self._health = Health(made.clock)
         self._leadership = Leadership(made.engine, holder, made.clock)
-        self._mirror = made.mirror_job(self._health)
+        heavy = asyncio.Lock()
+        self._mirror = made.mirror_job(self._health, heavy)
         self._function_problem: str | None = None
         self._runner = Runner(
             made.policy,
@@ -75,6 +82,7 @@ class _Daemon:
             self._health,
             clock=made.clock,
             pace=Pace(settings.sync_interval, settings.users_interval, settings.safety_threshold),
+            heavy=heavy,
             on_change=self._mirror_too,
             notes=self._notes,
         )

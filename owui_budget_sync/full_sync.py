@@ -61,6 +61,6 @@ async def apply(made: Parts, full: Full, fence: Fence, *, accepted: str | None =
     return await made.mirror.apply(full.plan.mirror, full.desired_mirror, _always)
 
 
-async def _always() -> bool:
+async def _always(_done: Mirrored) -> bool:
     await asyncio.sleep(0)
     return True

@@ -16,7 +16,7 @@ from owui_budget.limits_file import Limits
 from owui_budget.policy_store import SqlPolicyStore
 from owui_budget_sync import desired as desire
 from owui_budget_sync.health import Health
-from owui_budget_sync.litellm.mirror import LitellmMirror
+from owui_budget_sync.litellm.mirror import LitellmMirror, Mirrored
 from owui_budget_sync.litellm.objects import ConnectionKey, MirrorState
 from owui_budget_sync.state import Note
 
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 FULL_EVERY = 3_600.0
 """Seconds between two comparisons with everything LiteLLM has."""
+SETTLE = 2.0
+"""Seconds after a change in which more are awaited: nobody waits for LiteLLM's pages, and edits come in bursts."""
 PAUSES = (2.0, 5.0, 15.0, 60.0, 300.0)
 """Seconds after the first, second, … failure in a row."""
 
@@ -49,16 +51,22 @@ class MirrorJob:
         desired: Callable[[], tuple[MirrorState, tuple[Note, ...]]],
         health: Health,
         clock: Clock,
+        heavy: asyncio.Lock | None = None,
     ) -> None:
-        """Mirror what `desired` returns (it may block) through `mirror`."""
+        """Mirror what `desired` returns (it may block) through `mirror`.
+
+        `heavy` is held while all users are in memory, so that not two jobs hold them at once.
+        """
         self._mirror = mirror
         self._desired = desired
         self._health = health
         self._clock = clock
+        self._heavy = heavy or asyncio.Lock()
         self._wanted = asyncio.Event()
         self._wanted.set()
         self._restart = False
         self._full_at = 0.0
+        self._planned = self._counted = 0
         self.notes: tuple[str, ...] = ()
 
     def want(self, *, at_once: bool) -> None:
@@ -94,12 +102,12 @@ class MirrorJob:
         self._restart = False
         now = self._clock.now()
         full = now - self._full_at >= FULL_EVERY and await self._mirror.affordable()
-        desired, notes = await asyncio.to_thread(self._desired)
-        changes, current = await self._mirror.changes(desired, full=full)
-        self._health.metrics.mirror_pending.set(len(changes))
+        async with self._heavy:
+            desired, notes = await asyncio.to_thread(self._desired)
+            changes, current = await self._mirror.changes(desired, full=full)
+        self._planned, self._counted = len(changes), 0
         done = await self._mirror.apply(changes, desired, self._go_on)
-        self._health.metrics.mirrored.inc(done.applied)
-        self._health.metrics.mirror_pending.set(len(changes) - done.applied - len(done.foreign))
+        self._count(done)
         self._health.litellm.fine()
         if full and not self._restart:
             self._full_at = now
@@ -125,8 +133,16 @@ class MirrorJob:
                 await self._wanted.wait()
         except TimeoutError:
             return
+        await asyncio.sleep(SETTLE)
 
-    async def _go_on(self) -> bool:
+    def _count(self, done: Mirrored) -> None:
+        metrics = self._health.metrics
+        metrics.mirror_pending.set(self._planned - done.applied - len(done.foreign))
+        metrics.mirrored.inc(done.applied - self._counted)
+        self._counted = done.applied
+
+    async def _go_on(self, done: Mirrored) -> bool:
+        self._count(done)
         if self._restart:
             self._wanted.set()
         return self._health.leading and not self._restart

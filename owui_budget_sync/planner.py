@@ -48,6 +48,11 @@ class Plan:
         """The changes of LiteLLM."""
         return tuple(change for change in self.changes if not is_policy(change))
 
+    @property
+    def losses(self) -> bool:
+        """Whether anything would disappear from the policy."""
+        return any(True for change in self.changes for _ in _lost(change))
+
     @cached_property
     def digest(self) -> str:
         """Stands for everything that would disappear from the policy: what `apply --accept` accepts.

@@ -68,7 +68,7 @@ class Look:
     desired: PolicyState
     totals: Totals
     member_counts: Mapping[str, int]
-    """Before the plan, by group id."""
+    """Before the plan, by group id; like the totals, counted only where something would disappear."""
     revision: int
     """Of the policy before the plan."""
 
@@ -122,7 +122,7 @@ class PolicySync:
         if reading.depth in (Depth.USERS, Depth.ALL):
             # Limits may have been edited, and written by a quicker look, while members and users were read.
             listed = await self._source.groups()
-        known, counts = await asyncio.to_thread(lambda: (self._store.groups(), self._store.member_counts()))
+        known = await asyncio.to_thread(self._store.groups)
         judged = desire.groups(listed.groups, known)
         for group_id, group in judged.items():
             before = known.get(group_id)
@@ -130,11 +130,13 @@ class PolicySync:
         members = {group_id: found for group_id, found in reading.members.items() if group_id in judged}
         desired = PolicyState(judged, members, reading.users)
         current = await asyncio.to_thread(self._current, known, desired)
+        planned = plan(State(current), State(desired), notes=tuple(desire.problems(judged.values())))
+        counts, users = await asyncio.to_thread(self._count) if planned.losses else ({}, 0)
         return Look(
-            plan=plan(State(current), State(desired), notes=tuple(desire.problems(judged.values()))),
+            plan=planned,
             current=current,
             desired=desired,
-            totals=Totals(len(known), sum(counts.values()), await asyncio.to_thread(self._store.user_count)),
+            totals=Totals(len(known), sum(counts.values()), users),
             member_counts=counts,
             revision=await asyncio.to_thread(self._store.revision),
         )
@@ -148,6 +150,10 @@ class PolicySync:
         """
         changes = list(store_changes(look.plan, look.desired.groups))
         return await asyncio.to_thread(self._store.write, changes, fence) if changes else look.revision
+
+    def _count(self) -> tuple[dict[str, int], int]:
+        """Count what there is; it takes a while on a large installation, so it is done where something disappears."""
+        return self._store.member_counts(), self._store.user_count()
 
     def _current(self, groups: Mapping[str, StoredGroup], desired: PolicyState) -> PolicyState:
         """Read what the policy store has of what was read from Open WebUI.

@@ -6,6 +6,7 @@ Whatever fails, the last good policy stays in force: it is in the policy store, 
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from owui_budget.clock import Clock
@@ -50,16 +51,21 @@ class Runner:
         *,
         clock: Clock,
         pace: Pace,
+        heavy: asyncio.Lock | None = None,
         on_change: Callable[[bool], None] = lambda _revision_moved: None,
         notes: Callable[[], tuple[str, ...]] = lambda: (),
     ) -> None:
-        """Run `sync`; `on_change` is told of every write, and whether it moved the revision."""
+        """Run `sync`; `on_change` is told of every write, and whether it moved the revision.
+
+        `heavy` is held while all users are in memory, so that not two jobs hold them at once.
+        """
         self._sync = sync
         self._leadership = leadership
         self._journal = journal
         self._health = health
         self._clock = clock
         self._pace = pace
+        self._heavy = heavy or asyncio.Lock()
         self._on_change = on_change
         self._notes = notes
         self._woken = asyncio.Event()
@@ -150,13 +156,8 @@ class Runner:
         elif depth is Depth.USERS:
             self._users_wanted = False
         try:
-            reading = await self._sync.read(depth)
-            # One conclusion at a time: each starts from a fresh group list and what the other has written.
-            async with self._concluding:
-                look = await self._sync.look(reading)
-                self._health.openwebui.fine()
-                look.check(self._pace.threshold)
-                revision = await self._sync.write(look, self._require_fence())
+            async with self._heavy if depth in (Depth.USERS, Depth.ALL) else nullcontext():
+                look, revision = await self._look_and_write(depth)
         except BudgetError:
             # What was asked for is still to be done.
             self._users_wanted = self._users_wanted or depth is Depth.USERS
@@ -167,6 +168,15 @@ class Runner:
         problems = [*self._notes(), *self._problems()]
         await asyncio.to_thread(self._journal.succeeded, self._require_fence(), started, problems)
         return look
+
+    async def _look_and_write(self, depth: Depth) -> tuple[Look, int]:
+        reading = await self._sync.read(depth)
+        # One conclusion at a time: each starts from a fresh group list and what the other has written.
+        async with self._concluding:
+            look = await self._sync.look(reading)
+            self._health.openwebui.fine()
+            look.check(self._pace.threshold)
+            return look, await self._sync.write(look, self._require_fence())
 
     def _remember(self, look: Look, depth: Depth, started: float, revision: int) -> None:
         now = self._clock.now()

@@ -1,5 +1,6 @@
 """Puts the parts together from the settings: for the commands and for the daemon alike."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -61,11 +62,12 @@ class Parts:
         """The connection keys, by hash."""
         return frozenset(_managed_keys(self.settings))
 
-    def mirror_job(self, health: Health) -> MirrorJob | None:
+    def mirror_job(self, health: Health, heavy: asyncio.Lock) -> MirrorJob | None:
         """LiteLLM's part."""
         if self.mirror is None:
             return None
-        return MirrorJob(self.mirror, partial(derive, self.store, self.limits, self.hashes), health, self.clock)
+        desired = partial(derive, self.store, self.limits, self.hashes)
+        return MirrorJob(self.mirror, desired, health, self.clock, heavy)
 
 
 @asynccontextmanager

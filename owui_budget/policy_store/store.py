@@ -6,6 +6,7 @@ carries its group ids with the request, and what is read here by user (for audio
 keys) is cached for seconds only.
 """
 
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -100,7 +101,8 @@ class SqlPolicyStore:
             for chunk in _chunks(sorted(group_ids), PAGE):
                 statement = select(policy_members.c.group_id, policy_members.c.user_id)
                 for row in connection.execute(statement.where(policy_members.c.group_id.in_(chunk))):
-                    found[row.group_id].add(row.user_id)
+                    # Named once per group: one string in memory serves all of them.
+                    found[row.group_id].add(sys.intern(row.user_id))
         return {group_id: frozenset(members) for group_id, members in found.items()}
 
     def users(self) -> Iterator[StoredUser]:
@@ -257,7 +259,7 @@ def _row(group: StoredGroup) -> dict[str, Any]:
 
 
 def _user(row: Row[*tuple[Any, ...]]) -> StoredUser:
-    return StoredUser(row.id, row.email or "", row.name or "", Role.parse(row.role))
+    return StoredUser(sys.intern(row.id), row.email or "", row.name or "", Role.parse(row.role))
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

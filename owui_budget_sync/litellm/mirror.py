@@ -127,9 +127,14 @@ class LitellmMirror:
         return planned, current
 
     async def apply(
-        self, changes: Collection[Change], desired: MirrorState, go_on: Callable[[], Awaitable[bool]]
+        self,
+        changes: Collection[Change],
+        desired: MirrorState,
+        go_on: Callable[[Mirrored], Awaitable[bool]],
     ) -> Mirrored:
-        """Apply `changes` in order, customers a few at once; ends early where `go_on` says no (asked now and then).
+        """Apply `changes` in order, customers a few at once.
+
+        Ends early where `go_on` says no, which is asked now and then and told of what was done.
 
         Raises:
             TargetUnavailableError, TargetRefusedError: LiteLLM did not do one of them; those before it are done.
@@ -141,11 +146,11 @@ class LitellmMirror:
         people: list[Change] = [change for change in rest if _is_customer(change)]
         first: list[Change] = [change for change in rest if not _is_customer(change)]
         for change in first:
-            if not await go_on():
+            if not await go_on(done):
                 return done
             await self._one(change, done)
         for start in range(0, len(people), SAVED_EVERY):
-            if not await go_on():
+            if not await go_on(done):
                 return done
             chunk = people[start : start + SAVED_EVERY]
             await _few_at_once(lambda change: self._one(change, done), chunk)

@@ -1,8 +1,10 @@
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from owui_budget.domain.identity import Role
+from owui_budget.domain.identity import Caller, Role, Subject
 from owui_budget.domain.limits import Bounds, UsageLimits, parse_limits
-from owui_budget.domain.policy import PolicyRules
+from owui_budget.domain.policy import Policy, PolicyRules
 from owui_budget.domain.windows import Window
 from owui_budget.policy_store import StoredGroup, StoredUser
 from owui_budget_sync import desired
@@ -121,3 +123,19 @@ def test_ties_are_reported_where_users_are_in_both() -> None:
         "groups B, A have the same priority: for 1 user in all of them B decides (larger monthly, "
         "then daily hard limit, then id)"
     ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from("abcdef"),
+        st.tuples(st.none() | st.sampled_from("abcdef"), st.none() | st.integers(0, 2), st.integers(1, 2)),
+    ),
+    st.frozensets(st.sampled_from("abcdefx")),
+)
+def test_the_quick_way_to_the_deciding_group_is_the_rules_way(
+    tree: dict[str, tuple[str | None, int | None, int]], joined: frozenset[str]
+) -> None:
+    policy = Policy({gid: group(gid, priority, parent, hard).policy for gid, (parent, priority, hard) in tree.items()})
+    resolved = policy.resolve(Subject(Caller.OPENWEBUI, user_id="u", group_ids=joined))
+    assert desired.Deciders(policy).of(joined) == (resolved.deciding, resolved.tied)
