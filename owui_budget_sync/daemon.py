@@ -24,9 +24,10 @@ from owui_budget.ledger.processes import Heartbeat, forget_process, write_heartb
 from owui_budget_sync.health import Health
 from owui_budget_sync.housekeeping import Housekeeping
 from owui_budget_sync.leader import Journal, Leadership
+from owui_budget_sync.lease_keeper import keep_lease
 from owui_budget_sync.openwebui.client import OpenWebuiClient
 from owui_budget_sync.openwebui.install import install, trigger_url
-from owui_budget_sync.runner import Pace, Runner, keep_lease
+from owui_budget_sync.runner import Pace, Runner
 from owui_budget_sync.service import make_app
 from owui_budget_sync.wiring import Parts, parts
 

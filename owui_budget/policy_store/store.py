@@ -9,17 +9,14 @@ keys) is cached for seconds only.
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, Engine, Executable, Row, bindparam, delete, func, select, true, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, Row, func, select, true, update
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from owui_budget.database.tables import meta, policy_groups, policy_members, policy_users, sync_state
-from owui_budget.domain.identity import Role
-from owui_budget.domain.limits import parse_limits
 from owui_budget.errors import LedgerUnavailableError, SchemaError, TransientError
+from owui_budget.policy_store.rows import GROUP, group_of, pages, user_of
 from owui_budget.policy_store.values import (
     ChangeMembers,
     Fence,
@@ -33,11 +30,10 @@ from owui_budget.policy_store.values import (
     StoredGroup,
     StoredUser,
 )
+from owui_budget.policy_store.writing import Writer
 
 PAGE = 5_000
-"""Rows read or written at a time: memory stays bounded whatever the size of the installation."""
-
-T = TypeVar("T")
+"""Rows read at a time: memory stays bounded whatever the size of the installation."""
 
 
 class FenceLostError(TransientError):
@@ -56,11 +52,11 @@ class SqlPolicyStore:
     def snapshot(self) -> Snapshot:
         """Read all groups and the revision they belong to, in one statement and so at one moment."""
         with self._reading() as connection:
-            statement = select(meta.c.revision, *_GROUP).select_from(meta.outerjoin(policy_groups, true()))
+            statement = select(meta.c.revision, *GROUP).select_from(meta.outerjoin(policy_groups, true()))
             rows = connection.execute(statement).all()
         return Snapshot(
             revision=rows[0].revision if rows else 0,
-            groups={row.id: _group(row).policy for row in rows if row.id is not None},
+            groups={row.id: group_of(row).policy for row in rows if row.id is not None},
         )
 
     def user(self, user_id: str) -> PolicyUser | None:
@@ -81,7 +77,7 @@ class SqlPolicyStore:
     def groups(self) -> dict[str, StoredGroup]:
         """Return all groups with what sync remembers of them."""
         with self._reading() as connection:
-            return {row.id: _group(row) for row in connection.execute(select(*_GROUP))}
+            return {row.id: group_of(row) for row in connection.execute(select(*GROUP))}
 
     def revision(self) -> int:
         """Return the revision that the groups are at."""
@@ -98,7 +94,7 @@ class SqlPolicyStore:
         """Return the direct members of the given groups, all in memory; groups without any get an empty set."""
         found: dict[str, set[str]] = {group_id: set() for group_id in group_ids}
         with self._reading() as connection:
-            for chunk in _chunks(sorted(group_ids), PAGE):
+            for chunk in pages(sorted(group_ids), PAGE):
                 statement = select(policy_members.c.group_id, policy_members.c.user_id)
                 for row in connection.execute(statement.where(policy_members.c.group_id.in_(chunk))):
                     # Named once per group: one string in memory serves all of them.
@@ -112,7 +108,7 @@ class SqlPolicyStore:
             statement = select(policy_users).where(policy_users.c.id > last).order_by(policy_users.c.id).limit(PAGE)
             with self._reading() as connection:
                 rows = connection.execute(statement).all()
-            yield from (_user(row) for row in rows)
+            yield from (user_of(row) for row in rows)
             if len(rows) < PAGE:
                 return
             last = rows[-1].id
@@ -142,7 +138,7 @@ class SqlPolicyStore:
             if connection.execute(held.values(fence=sync_state.c.fence)).rowcount != 1:
                 msg = "another sync process leads now; this one wrote nothing"
                 raise FenceLostError(msg)
-            write = _Writer(connection)
+            write = Writer(connection)
             write.put_users([change.user for change in by_kind.get(PutUser, ())])
             changed = write.put_groups([change.group for change in by_kind.get(PutGroup, ())])
             write.change_members(by_kind.get(ChangeMembers, ()))
@@ -156,7 +152,7 @@ class SqlPolicyStore:
     @staticmethod
     def _with_groups(connection: Connection, row: Row[*tuple[Any, ...]]) -> PolicyUser:
         statement = select(policy_members.c.group_id).where(policy_members.c.user_id == row.id)
-        user = _user(row)
+        user = user_of(row)
         group_ids = frozenset(connection.execute(statement).scalars())
         return PolicyUser(user.id, user.email, user.name, user.role, group_ids)
 
@@ -169,103 +165,6 @@ class SqlPolicyStore:
     def _writing(self) -> Iterator[Connection]:
         with _translated(), self._engine.begin() as connection:
             yield connection
-
-
-class _Writer:
-    """The statements of one write, in pages."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-
-    def put_users(self, users: list[StoredUser]) -> None:
-        statement = self._insert(policy_users)
-        new = statement.excluded
-        statement = statement.on_conflict_do_update(
-            index_elements=["id"], set_={"email": new.email, "name": new.name, "role": new.role}
-        )
-        self._many(
-            statement, ({"id": each.id, "email": each.email, "name": each.name, "role": each.role} for each in users)
-        )
-
-    def put_groups(self, groups: list[StoredGroup]) -> bool:
-        """Return whether any of them changed in what decisions follow."""
-        present: dict[str, StoredGroup] = {}
-        for chunk in _chunks([group.id for group in groups], PAGE):
-            rows = self._connection.execute(select(*_GROUP).where(policy_groups.c.id.in_(chunk)))
-            present |= {row.id: _group(row) for row in rows}
-        statement = self._insert(policy_groups)
-        columns = ("name", "parent_id", "limits", "problem", "source_updated_at")
-        statement = statement.on_conflict_do_update(
-            index_elements=["id"], set_={name: statement.excluded[name] for name in columns}
-        )
-        self._many(statement, (_row(group) for group in groups))
-        return any(group.id not in present or group.policy != present[group.id].policy for group in groups)
-
-    def change_members(self, changes: Iterable[ChangeMembers]) -> None:
-        adding = self._insert(policy_members).on_conflict_do_nothing()
-        removing = delete(policy_members).where(
-            policy_members.c.group_id == bindparam("gone_from"), policy_members.c.user_id == bindparam("gone")
-        )
-        for change in changes:
-            self._many(adding, ({"group_id": change.group_id, "user_id": each} for each in sorted(change.added)))
-            self._many(removing, ({"gone_from": change.group_id, "gone": each} for each in sorted(change.removed)))
-
-    def remove_groups(self, group_ids: list[str]) -> None:
-        for chunk in _chunks(group_ids, PAGE):
-            self._connection.execute(delete(policy_members).where(policy_members.c.group_id.in_(chunk)))
-            self._connection.execute(delete(policy_groups).where(policy_groups.c.id.in_(chunk)))
-
-    def remove_users(self, user_ids: list[str]) -> None:
-        for chunk in _chunks(user_ids, PAGE):
-            self._connection.execute(delete(policy_members).where(policy_members.c.user_id.in_(chunk)))
-            self._connection.execute(delete(policy_users).where(policy_users.c.id.in_(chunk)))
-
-    def _many(self, statement: Executable, rows: Iterable[dict[str, Any]]) -> None:
-        for chunk in _chunks(rows, PAGE):
-            self._connection.execute(statement, chunk)
-
-
-_GROUP = (
-    policy_groups.c.id,
-    policy_groups.c.name,
-    policy_groups.c.parent_id,
-    policy_groups.c.limits,
-    policy_groups.c.problem,
-    policy_groups.c.source_updated_at,
-)
-
-
-def _group(row: Row[*tuple[Any, ...]]) -> StoredGroup:
-    return StoredGroup(
-        id=row.id,
-        name=row.name,
-        parent_id=row.parent_id,
-        limits=parse_limits(row.limits),
-        problem=row.problem,
-        stamp=row.source_updated_at or 0,
-    )
-
-
-def _row(group: StoredGroup) -> dict[str, Any]:
-    return {
-        "id": group.id,
-        "name": group.name,
-        "parent_id": group.parent_id,
-        "limits": group.limits.to_json() if group.limits is not None else None,
-        "problem": group.problem,
-        "source_updated_at": group.stamp,
-    }
-
-
-def _user(row: Row[*tuple[Any, ...]]) -> StoredUser:
-    return StoredUser(sys.intern(row.id), row.email or "", row.name or "", Role.parse(row.role))
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
+from owui_budget.database.tables import policy_groups
 from owui_budget.domain.identity import Role
 from owui_budget.domain.limits import Bounds, UsageLimits
 from owui_budget.domain.policy import Group
@@ -17,10 +18,9 @@ from owui_budget.policy_store import (
     SqlPolicyStore,
     StoredGroup,
     StoredUser,
+    writing,
 )
-from owui_budget.policy_store import (
-    store as store_module,
-)
+from owui_budget.policy_store import store as store_module
 
 DAILY = UsageLimits(20, {Window.DAILY: Bounds(80, 100)})
 STUDENTS = StoredGroup("g1", "Students", "g0", DAILY, stamp=5)
@@ -120,6 +120,7 @@ def test_two_users_of_one_address_are_nobody(store: SqlPolicyStore, fence: Fence
 
 def test_many_rows_go_in_pages(store: SqlPolicyStore, fence: Fence, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "PAGE", 3)
+    monkeypatch.setattr(writing, "PAGE", 3)
     users = [StoredUser(f"u{number}", f"{number}@example.com", "", Role.USER) for number in range(7)]
     members = frozenset(user.id for user in users)
     store.write([*(PutUser(user) for user in users), ChangeMembers("g1", added=members)], fence)
@@ -132,7 +133,7 @@ def test_many_rows_go_in_pages(store: SqlPolicyStore, fence: Fence, monkeypatch:
 
 def test_missing_tables_name_the_way_out(store: SqlPolicyStore, engine: Engine) -> None:
     with engine.begin() as connection:
-        connection.execute(text("DROP TABLE policy_groups"))
+        policy_groups.drop(connection)
     with pytest.raises(SchemaError, match="db upgrade"):
         store.snapshot()
 
