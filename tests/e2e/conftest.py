@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pictures", action="store_true", help="Take the pictures in docs/images anew.")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder: Path = request.config.getoption("--stack-dir", default=None) or tmp_path_factory.mktemp("e2e") / "stack"
     stack = Stack(folder)
@@ -30,8 +30,8 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     try:
         stack.start()
         house = House(stack)
-        house.proxied.move_clock(0)
         yield house
+        house.proxied.move_clock(0)
         house.close()
     finally:
         if not running:
@@ -45,6 +45,5 @@ def pictures(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _back_to_the_present(house: House) -> Iterator[None]:
-    yield
-    house.proxied.move_clock(0)
+def _present(house: House) -> None:
+    house.set_clock()

@@ -48,6 +48,12 @@ def test_cached_and_reasoning_tokens_are_inside_the_same_sums(house: House, user
     assert (event["cached"], event["reasoning"]) == (5, 7)
 
 
+def test_a_provider_that_litellm_does_not_ask_for_usage(house: House, user: User) -> None:
+    with user.browser() as browser:
+        browser.saved_chat("sim-claude").say("[[sim tokens=12]] hi")
+    assert len(assert_equal_books(house, user, 1)) == 1
+
+
 def test_several_models_in_one_chat(house: House, user: User) -> None:
     with user.browser() as browser:
         browser.saved_chat("sim-gpt", "sim-gpt-mini", "sim-claude").say_all("[[sim tokens=12]] hi")

@@ -1,7 +1,7 @@
 """Past the soft limit and past the hard one, as a client of Open WebUI's API and a chat in the browser see it."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -14,12 +14,13 @@ DOORS: list[Door] = ["jwt", "sk-"]
 LEFT = r"(\d+ h( \d+ min)?|\d+ min|\d+ s)"
 
 
-def midnight() -> str:
-    return (datetime.now(UTC) + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0).isoformat()
+def midnight(house: House) -> str:
+    return (house.now() + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0).isoformat()
 
 
-def assert_refusal(answer: httpx.Response, group_name: str, limit: int, used: int) -> None:
-    """The answer is the documented 429, nothing missing and nothing added."""
+def assert_refusal(house: House, answer: httpx.Response, group: str, used: int) -> None:
+    """The answer is the documented 429, nothing missing and nothing added, of a group with 20 tokens a day."""
+    name = house.name_of(group)
     assert answer.status_code == 429, answer.text
     assert answer.headers["content-type"].startswith("application/json")
     assert 0 < int(answer.headers["retry-after"]) <= 86_400
@@ -33,17 +34,15 @@ def assert_refusal(answer: httpx.Response, group_name: str, limit: int, used: in
             "budget": {
                 "window": "daily",
                 "scope": "member",
-                "group": group_name,
-                "limit": limit,
+                "group": name,
+                "limit": 20,
                 "used": used,
                 "remaining": 0,
-                "resets_at": midnight(),
+                "resets_at": midnight(house),
             },
         }
     }
-    start = (
-        f"Daily limit of {limit:,} tokens for group {group_name} reached ({used:,} used). It resets at 00:00 UTC, in "
-    )
+    start = f"Daily limit of 20 tokens for group {name} reached ({used} used). It resets at 00:00 UTC, in "
     assert re.fullmatch(re.escape(start) + LEFT + r"\.", message), message
 
 
@@ -65,7 +64,7 @@ def test_past_the_soft_limit_a_stream_goes_through_with_the_warning_headers(warn
     assert headers["x-budget-status"] == "soft"
     assert headers["x-budget-warning"] == "0% of your daily token limit is used; it resets at 00:00 (UTC)."
     assert headers["x-budget-remaining-tokens"] == str(100_000 - used)
-    assert headers["x-budget-reset"] == midnight()
+    assert headers["x-budget-reset"] == midnight(warned.house)
     assert headers["x-budget-policy"].endswith(f";scope=member;window=daily;limit=100000;soft=20;used={used}")
     assert headers["ratelimit-policy"] == '"daily";q=100000;qu="tokens";w=86400'
     assert headers["ratelimit"].startswith(f'"daily";r={100_000 - used};t=')
@@ -86,7 +85,7 @@ def test_past_the_hard_limit_the_api_answers_our_429_as_it_is(house: House, door
     group = house.group({"daily": {"hard": 20}})
     user = house.user(group)
     used = user.spend()
-    assert_refusal(user.ask(door=door, stream=stream), house.name_of(group), 20, used)
+    assert_refusal(house, user.ask(door=door, stream=stream), group, used)
     assert user.used() == used, "a refused call changes no counter"
 
 
@@ -96,7 +95,7 @@ def test_past_the_hard_limit_every_chat_route_of_the_api_answers_our_429(house: 
     user = house.user(group)
     used = user.spend()
     body = {"model": "sim-gpt", "max_tokens": 20, "messages": [{"role": "user", "content": "hi"}]}
-    assert_refusal(user.post(path, body), house.name_of(group), 20, used)
+    assert_refusal(house, user.post(path, body), group, used)
 
 
 def test_the_next_window_admits_again(house: House) -> None:
@@ -104,7 +103,7 @@ def test_the_next_window_admits_again(house: House) -> None:
     user.spend()
     refused = user.ask()
     assert refused.status_code == 429
-    house.proxied.move_clock(int(refused.headers["retry-after"]) + 1)
+    house.pass_time(int(refused.headers["retry-after"]) + 1)
     again = eventually(user.ask, lambda answer: answer.status_code == 200, seconds=10)
     assert again.status_code == 200, again.text
 
@@ -136,6 +135,13 @@ def test_a_temporary_chat_shows_the_toast_as_well(warned: User) -> None:
         chat = browser.temporary_chat()
         assert [chat.say().error for _ in range(3)] == [None] * 3
     assert [toast["type"] for toast in browser.toasts] == ["warning"]
+
+
+def test_a_tool_loop_shows_one_toast(warned: User) -> None:
+    with warned.browser() as browser:
+        assert browser.saved_chat().say("[[sim tokens=5 tool=1]] hi").error is None
+    assert len(warned.events(3)) == 3
+    assert len(browser.toasts) == 1
 
 
 def test_two_models_side_by_side_show_one_toast(warned: User) -> None:

@@ -30,7 +30,7 @@ def test_a_members_limit_warns_refuses_and_ends_with_its_window(house: House, wi
     assert (budget["window"], budget["scope"], budget["limit"]) == (window, "member", 150)
     left = int(refused.headers["retry-after"])
     assert 0 < left <= LONGEST[window]
-    house.proxied.move_clock(left + 1)
+    house.pass_time(left + 1)
     assert eventually(lambda: status(user), lambda each: each == "ok", seconds=10) == "ok"
     now = eventually(lambda: user.used(window), bool, seconds=5)
     assert 0 < now < before, "the new window counts from zero"
@@ -50,7 +50,7 @@ def test_a_pool_is_shared_by_all_members_and_ends_with_its_window(house: House, 
         assert (budget["window"], budget["scope"], budget["limit"]) == (window, "pool", 120)
         assert "used by all its members" in refused.json()["error"]["message"]
     assert house.proxied.counter(f"pool:{group}", f"{window}_used") == first.used(window) + second.used(window)
-    house.proxied.move_clock(int(refused.headers["retry-after"]) + 1)
+    house.pass_time(int(refused.headers["retry-after"]) + 1)
     assert eventually(lambda: status(second), lambda each: each == "ok", seconds=10) == "ok"
 
 

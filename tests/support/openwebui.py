@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -29,6 +30,8 @@ Door = Literal["jwt", "sk-"]
 
 IN_FORCE = 5.0
 """Seconds within which a change by an admin must hold."""
+LONGEST_TEST = 60.0
+"""Seconds that a test may take."""
 TASKS = {"title_generation": True, "tags_generation": True, "follow_up_generation": True}
 """What the frontend asks for with the first message of a chat."""
 
@@ -42,6 +45,7 @@ class House:
         self.url = ends.openwebui.url
         self.proxied = Proxied(stack)
         self.admin = WebUI(self.url, ends.openwebui.admin_email, ends.openwebui.admin_password)
+        self._ahead = 0.0
 
     def close(self) -> None:
         self.admin.__exit__(None, None, None)
@@ -121,6 +125,23 @@ class House:
     def name_of(self, group: str) -> str:
         name: str = self.admin.call("GET", f"/api/v1/groups/id/{group}")["name"]
         return name
+
+    # --- time
+
+    def set_clock(self) -> None:
+        """Back to the machine's time, or just past the hour when it is about to end: no window ends in mid-test."""
+        left = 3_600 - time.time() % 3_600
+        self._ahead = left + 1 if left < LONGEST_TEST else 0.0
+        self.proxied.move_clock(self._ahead)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the ledger's time go on by `seconds` at once."""
+        self._ahead += seconds
+        self.proxied.move_clock(self._ahead)
+
+    def now(self) -> datetime:
+        """The ledger's time."""
+        return datetime.now(UTC) + timedelta(seconds=self._ahead)
 
     # --- what the operator has
 
