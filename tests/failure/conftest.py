@@ -7,7 +7,7 @@ from failure.fleet import Bare, Fleet, overrides, write_configuration
 import stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Four LiteLLM processes on one PostgreSQL: two open, one closed, one strict, all with leases of ten seconds."""
     folder: Path = tmp_path_factory.mktemp("failure")

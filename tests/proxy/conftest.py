@@ -7,7 +7,7 @@ from support.proxied import Proxied
 import stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def proxy_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
     """PostgreSQL, the simulated provider and LiteLLM with our hooks, as docker-compose.yml describes them."""
     folder: Path = tmp_path_factory.mktemp("proxy")
@@ -15,7 +15,7 @@ def proxy_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stac
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def proxied(proxy_stack: stack.Stack) -> Iterator[Proxied]:
     proxied = Proxied(proxy_stack)
     yield proxied

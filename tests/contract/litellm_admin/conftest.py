@@ -23,7 +23,7 @@ from owui_budget_sync.litellm.writer import LitellmWriter
 from owui_budget_sync.mirror_job import connection_keys
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def real_litellm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
     with stack.running(tmp_path_factory.mktemp("litellm"), services=("postgres", "provider", "litellm")) as running:
         yield running
