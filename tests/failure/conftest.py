@@ -2,9 +2,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from failure.fleet import Bare, Fleet, overrides, write_configuration
 
 import stack
+from failure.fleet import Bare, Fleet, overrides, write_configuration
 
 
 @pytest.fixture(scope="package")
