@@ -12,10 +12,13 @@ from owui_budget.database.tables import sync_state
 from owui_budget.policy_store import Fence, SqlPolicyStore
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    file = migrated(tmp_path / "ledger.db")
-    made = make_engine(LedgerSettings(database_url=SecretStr(f"sqlite:///{file}")))
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    else:
+        url = f"sqlite:///{migrated(tmp_path / 'ledger.db')}"
+    made = make_engine(LedgerSettings(database_url=SecretStr(url)))
     yield made
     made.dispose()
 
