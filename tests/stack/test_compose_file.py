@@ -150,3 +150,15 @@ def test_limits_file_is_valid() -> None:
     limits = load_limits(Path(ROOT / "proxy_config" / "limits.yaml"))
     assert limits.timezone == "UTC"
     assert limits.weights == {"sim-free": 0}
+
+
+def test_no_key_stands_twice() -> None:
+    """YAML readers keep the last one in silence; docker compose refuses the file."""
+
+    class Strict(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:  # noqa: FBT001, FBT002
+            names = [self.construct_object(name) for name, _ in node.value]
+            assert len(names) == len(set(names)), sorted({name for name in names if names.count(name) > 1})
+            return super().construct_mapping(node, deep)
+
+    yaml.load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"), Strict)  # noqa: S506 - a SafeLoader
