@@ -190,7 +190,6 @@ policy_groups = Table(
     Column("limits", JSON(none_as_null=True)),
     Column("problem", String),
     Column("source_updated_at", BigInteger),
-    Column("digest", String),
 )
 
 policy_users = Table(

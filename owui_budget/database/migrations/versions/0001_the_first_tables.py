@@ -68,7 +68,6 @@ def upgrade() -> None:
         sa.Column("limits", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("problem", sa.String(), nullable=True),
         sa.Column("source_updated_at", sa.BigInteger(), nullable=True),
-        sa.Column("digest", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_policy_groups")),
     )
     op.create_table(
