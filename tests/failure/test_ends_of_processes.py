@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from failure.fleet import CLOSED, LEASE, OPEN, STRICT, Fleet, moved_clock
 from support.proxied import Person, eventually
+
+from failure.fleet import CLOSED, LEASE, OPEN, STRICT, Fleet, moved_clock
 
 pytestmark = pytest.mark.stack
 

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
-from failure.fleet import CLOSED, OPEN, OPEN_FOR, OTHER, STRICT, Fleet
 from support.proxied import Person, eventually
 
+from failure.fleet import CLOSED, OPEN, OPEN_FOR, OTHER, STRICT, Fleet
 from owui_budget.database.tables import processes
 
 pytestmark = pytest.mark.stack

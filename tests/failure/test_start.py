@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from failure.fleet import Bare, BareProxy
 from pydantic import SecretStr
 from support.postgres import Postgres
 from support.proxied import eventually
 
+from failure.fleet import Bare, BareProxy
 from owui_budget.config import LedgerSettings
 from owui_budget.database import migrate
 from owui_budget.database.engine import make_engine

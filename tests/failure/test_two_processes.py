@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from failure.fleet import LEASE, OPEN, OTHER, Fleet
 from support.proxied import Person, eventually
+
+from failure.fleet import LEASE, OPEN, OTHER, Fleet
 
 pytestmark = pytest.mark.stack
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import sqlalchemy as sa
-from failure.fleet import OPEN, Fleet
 
+from failure.fleet import OPEN, Fleet
 from owui_budget.database.tables import metadata
 
 pytestmark = pytest.mark.stack
