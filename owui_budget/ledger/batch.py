@@ -180,7 +180,7 @@ class Batch:
             if reservation is not None and reservation.state == State.HELD:
                 reservation.lease_until = self.writes.lease_until
                 if identifier not in self.writes.reserved:
-                    self.writes.renewed.append(identifier)
+                    self.writes.renewed[identifier] = None
 
     def _adjust(self, operation: Adjust) -> bool | Unopened:
         _check(abs(operation.charge), "charge", least=0)
@@ -219,6 +219,7 @@ class Batch:
             row.move(reservation.starts, used=used, held=-reservation.amount)
         if event is not None:
             self._append(event)
+        self.writes.renewed.pop(reservation.id, None)
         if remember:
             reservation.state = State.RELEASED
             reservation.lease_until = self._now

@@ -28,7 +28,8 @@ class Writes:
     reserved: dict[str, Open] = field(default_factory=dict)
     deleted: list[str] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
-    renewed: list[str] = field(default_factory=list)
+    renewed: dict[str, None] = field(default_factory=dict)
+    """None that ends in the same batch: PostgreSQL would do only one of two changes of a row in one statement."""
     events: list[Event] = field(default_factory=list)
 
     def __bool__(self) -> bool:

@@ -21,7 +21,8 @@ OPEN_FOR = 6
 OPEN, OTHER, CLOSED, STRICT = "litellm", "litellm-2", "litellm-3", "litellm-4"
 """Two that admit while the ledger is away, one that does not, and one that admits strictly."""
 
-_COMMON: dict[str, Any] = {"lease": LEASE, "weights": {"sim-free": 0}}
+# A machine that runs tests may take seconds for a commit. That is no outage; a stopped database refuses at once.
+_COMMON: dict[str, Any] = {"lease": LEASE, "reserve_timeout": 8, "weights": {"sim-free": 0}}
 _LIMITS: dict[str, dict[str, Any]] = {
     "limits": {**_COMMON, "open_for": OPEN_FOR},
     "closed": {**_COMMON, "on_ledger_error": "closed"},
