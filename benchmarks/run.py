@@ -100,7 +100,7 @@ def page(found: proxy.Found, alone: str, effort: tuple[int, float], load: tuple[
             "",
             "For operators. Written by `make bench`; run it again for figures of your own machine.",
             "",
-            f"- measured {when}, `python -m benchmarks.run {' '.join(sys.argv[1:])}`".rstrip("` ") + "`",
+            f"- measured {when}, `python -m benchmarks.run {' '.join(_shown(sys.argv[1:]))}`".rstrip("` ") + "`",
             *machine(),
             f"- {rounds} rounds of {seconds:g} s per variant and case, interleaved; load average before"
             f" {load[0]:.1f}, after {load[1]:.1f}",
@@ -148,6 +148,16 @@ def main() -> None:
         wanted.json.write_text(json.dumps(proxy.to_json(found), indent=1), encoding="utf-8")
     wanted.write.write_text(text, encoding="utf-8")
     print(f"written to {wanted.write}")
+
+
+def _shown(arguments: list[str]) -> list[str]:
+    """Leave out where the results went: paths of a machine are nobody's business."""
+    shown, skip = [], False
+    for argument in arguments:
+        if not skip and not argument.startswith(("--write", "--json")):
+            shown.append(argument)
+        skip = argument in ("--write", "--json")
+    return shown
 
 
 if __name__ == "__main__":

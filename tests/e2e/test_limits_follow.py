@@ -23,13 +23,13 @@ def untouched_processes(house: House) -> Iterator[None]:
 def seconds_until(user: User, status: int) -> float:
     """How long it takes until the user's next chat gets `status`, looking for some time longer than it may take."""
     start = time.monotonic()
-    answer = eventually(lambda: user.ask("[[sim tokens=1]] hi"), lambda each: each.status_code == status, seconds=15)
+    answer = eventually(lambda: user.ask("[[sim tokens=1]] hi"), lambda each: each.status_code == status, seconds=25)
     assert answer.status_code == status, answer.text
     return time.monotonic() - start
 
 
 @pytest.mark.usefixtures("untouched_processes")
-def test_set_changed_raised_and_removed_limits_hold_for_the_next_chat_within_five_seconds(house: House) -> None:
+def test_set_changed_raised_and_removed_limits_hold_for_the_next_chats(house: House) -> None:
     group = house.group()
     user = house.user(group)
     user.spend(30)
