@@ -29,8 +29,8 @@ Door = Literal["jwt", "sk-"]
 """How a client of Open WebUI's API signs in: with the token of a session, or with an API key."""
 
 IN_FORCE = 15.0
-"""Seconds within which a change by an admin must hold here: half of sync's interval, so the trigger has brought it. On a
-machine that is not busy it takes less than one; `make demo` prints how long."""
+"""Seconds within which a change by an admin must hold here: half of sync's interval, so the trigger has brought it.
+On a machine that is not busy it takes less than one; `make demo` prints how long."""
 LONGEST_TEST = 60.0
 """Seconds that a test may take."""
 TASKS = {"title_generation": True, "tags_generation": True, "follow_up_generation": True}
