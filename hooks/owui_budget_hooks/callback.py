@@ -62,8 +62,7 @@ class BudgetCallback(CustomLogger):
                 await browser.prepare(data, call, runtime.notices)
             if request is not None:
                 request.headers = headers.render(call.decision, runtime.now(), runtime.zone)
-        except BaseException:
-            # Whatever stopped the request after its admission: nothing was spent.
+        except BaseException:  # whatever stopped the request after its admission: nothing was spent
             runtime.ender.never_ran(call)
             raise
         return data

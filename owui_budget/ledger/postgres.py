@@ -96,7 +96,7 @@ class PostgresDoor:
             self._back_off()
             msg = f"PostgreSQL cannot be used: {str(error) or type(error).__name__}"
             raise LedgerUnavailableError(msg) from error
-        except BaseException:
+        except BaseException:  # cancelled or a bug: the connection must not keep the transaction
             await self._roll_back()
             raise
 

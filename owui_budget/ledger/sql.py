@@ -81,7 +81,7 @@ class SqlLedger:
             if self._serve and await asyncio.to_thread(upkeep.take_zone, self._engine, self._clock, self._options.zone):
                 _log.warning("the ledger's time zone is %s now; its current windows were rebuilt", self._options.zone)
             await self._door.execute(())  # connects, so that the first call does not wait for that
-        except BaseException:
+        except BaseException:  # whatever stopped the start, the next one must find the file free
             if self._serve_lock is not None:
                 self._serve_lock.release()
             raise

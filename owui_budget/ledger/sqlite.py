@@ -112,7 +112,7 @@ class SqliteDoor:
             _roll_back(connection)
             msg = f"the ledger {self._database} cannot be used: {error}"
             raise LedgerUnavailableError(msg) from error
-        except BaseException:
+        except BaseException:  # a bug: the connection must not keep the transaction
             _roll_back(connection)
             raise
 

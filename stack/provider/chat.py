@@ -1,5 +1,6 @@
 """OpenAI's /chat/completions and /completions."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -48,7 +49,7 @@ def usage_of(answer: Answer) -> dict[str, Any]:
     }
 
 
-class _Format:
+class _Format(ABC):
     """The frame that both formats share; they differ in names and in what a choice holds."""
 
     kind: str
@@ -70,17 +71,17 @@ class _Format:
     def piece(self, choices: list[dict[str, Any]], **more: Any) -> str:
         return event({**self.head, "object": self.piece_kind, "choices": choices, **more})
 
-    def choice(self, index: int) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def choice(self, index: int) -> dict[str, Any]: ...
 
-    def opening(self, index: int) -> dict[str, Any] | None:
-        raise NotImplementedError
+    @abstractmethod
+    def opening(self, index: int) -> dict[str, Any] | None: ...
 
-    def part(self, index: int, text: str) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def part(self, index: int, text: str) -> dict[str, Any]: ...
 
-    def closing(self, index: int) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def closing(self, index: int) -> dict[str, Any]: ...
 
 
 class _Chat(_Format):
